@@ -41,6 +41,7 @@ class Stream {
 class Listener {
  public:
   virtual ~Listener() = default;  // stops listening; accepted streams live on
+  virtual std::uint16_t port() const = 0;  // the chosen one when asked for port 0
 };
 
 class Network {
