@@ -6,18 +6,11 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/durability.h"
 #include "base/ids.h"
 #include "base/result.h"
 
 namespace duet::ha {
-
-// How an acknowledged write of an identity is kept (architecture: NVRAM log). Recorded in the mailbox
-// before the first acknowledgement under a new mode.
-enum class Durability : std::uint8_t {
-  mirrored = 1,       // in the NVRAM of both nodes
-  local = 2,          // in the NVRAM of the serving node only; the partner is fenced or down
-  write_through = 3,  // on disk: the acknowledgement waited for its consistency point
-};
 
 enum class Intent : std::uint8_t {
   none = 0,
