@@ -185,9 +185,10 @@ struct DialMirror {
   BootNonce partner_nonce;
 };
 struct HangUpMirror {};
-// Opens the ring of `identity` to the partner's writes.
+// Opens the ring of `identity` to the writes of the partner's boot `partner_nonce`.
 struct OpenMirrorWindow {
   NodeId identity;
+  BootNonce partner_nonce;
 };
 struct CloseMirrorWindow {};
 // Serve `identity`: register `key` on its disks, verify the reservation is `holder`'s, open the pool, replay

@@ -44,9 +44,10 @@ struct HangUpMirrorOrder {
 };
 struct OpenWindowOrder {
   NodeId identity;
+  BootNonce partner_nonce;
   template <class A>
   void fields(A& a) {
-    a(identity);
+    a(identity), a(partner_nonce);
   }
 };
 struct CloseWindowOrder {
