@@ -1,5 +1,5 @@
-// What supervisor and engine of one node tell each other over their socket pair. Orders and facts of the HA
-// core travel as they are (ha/events.h); the rest is administration.
+// What supervisor and engine of one node tell each other over their socket pair. Orders and facts
+// of the HA core travel as they are (ha/events.h); the rest is administration.
 #pragma once
 
 #include <cstdint>
@@ -116,10 +116,9 @@ struct LunListOrder {
   }
 };
 
-using ToEngine =
-    std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
-                 ReleaseOrder, GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder,
-                 LunListOrder>;
+using ToEngine = std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder,
+                              AssumeOrder, ReleaseOrder, GrantOrder, PartnerFencedNote,
+                              LunCreateOrder, LunDeleteOrder, LunListOrder>;
 
 // ---- engine to supervisor ----
 
@@ -217,7 +216,7 @@ struct EngineReport {
     a(mirror_outgoing), a(mirror_incoming), a(identities);
   }
 };
-struct LogFact {  // for `duet events`
+struct LogFact {              // for `duet events`
   std::uint8_t severity = 0;  // ha::Severity
   std::string phase;
   std::string text;

@@ -1,0 +1,270 @@
+#include "node/config.h"
+
+#include <openssl/sha.h>
+
+#include <toml++/toml.h>
+#include <charconv>
+#include <fstream>
+#include <initializer_list>
+#include <sstream>
+
+#include "base/bytes.h"
+
+namespace duet::node {
+namespace {
+
+// Reads one table; remembers the first error, and that every key was known.
+class Table {
+ public:
+  Table(const toml::table* table, std::string name, std::string* error)
+      : table_(table), name_(std::move(name)), error_(error) {}
+
+  void known(std::initializer_list<std::string_view> keys) {
+    if (!table_) return;
+    for (const auto& [key, value] : *table_) {
+      bool found = false;
+      for (auto k : keys) found = found || k == key.str();
+      if (!found) complain("unknown key '" + path(key.str()) + "'");
+    }
+  }
+  bool has(std::string_view key) const { return table_ && table_->contains(key); }
+  void text(std::string_view key, std::string& into, bool required = true) {
+    const auto* v = find(key, required);
+    if (!v) return;
+    if (auto s = v->value_exact<std::string>(); s && !s->empty()) {
+      into = *s;
+    } else {
+      complain("'" + path(key) + "' must be a non-empty string");
+    }
+  }
+  void number(std::string_view key, std::int64_t low, std::int64_t high, std::int64_t& into,
+              bool required = true) {
+    const auto* v = find(key, required);
+    if (!v) return;
+    auto n = v->value_exact<std::int64_t>();
+    if (!n || *n < low || *n > high) {
+      complain("'" + path(key) + "' must be a number from " + std::to_string(low) + " to " +
+               std::to_string(high));
+    } else {
+      into = *n;
+    }
+  }
+  void port(std::string_view key, std::uint16_t& into, bool may_be_zero = false,
+            bool required = true) {
+    std::int64_t n = into;
+    number(key, may_be_zero ? 0 : 1, 65535, n, required);
+    into = static_cast<std::uint16_t>(n);
+  }
+  void interval(std::string_view key, std::int64_t low_ms, std::int64_t high_ms, Duration& into) {
+    std::int64_t n = into / milliseconds(1);
+    number(key, low_ms, high_ms, n, false);
+    into = milliseconds(n);
+  }
+  void boolean(std::string_view key, bool& into) {
+    const auto* v = find(key, false);
+    if (!v) return;
+    if (auto b = v->value_exact<bool>()) {
+      into = *b;
+    } else {
+      complain("'" + path(key) + "' must be true or false");
+    }
+  }
+  void size(std::string_view key, std::uint64_t low, std::uint64_t& into) {
+    const auto* v = find(key, false);
+    if (!v) return;
+    auto s = v->value_exact<std::string>();
+    auto n = s ? parse_size(*s) : Result<std::uint64_t>(fail(ErrorCode::invalid, ""));
+    if (!n || *n < low) {
+      complain("'" + path(key) + "' must be a size such as \"64MiB\", at least " +
+               std::to_string(low >> 20) + "MiB");
+    } else {
+      into = *n;
+    }
+  }
+  void complain(std::string what) {
+    if (error_->empty()) *error_ = std::move(what);
+  }
+
+ private:
+  std::string path(std::string_view key) const { return name_ + "." + std::string(key); }
+  const toml::node* find(std::string_view key, bool required) {
+    const auto* v = table_ ? table_->get(key) : nullptr;
+    if (!v && required) complain("'" + path(key) + "' is missing");
+    return v;
+  }
+  const toml::table* table_;
+  std::string name_;
+  std::string* error_;
+};
+
+// Entries of an array of tables, each for one node number under `key`; both must be there.
+template <class F>
+void per_node(const toml::table& root, std::string_view name, std::string_view key,
+              std::string* error, F&& read) {
+  const auto* list = root.get_as<toml::array>(name);
+  std::array<bool, 3> seen{};
+  if (list) {
+    for (const auto& element : *list) {
+      Table t(element.as_table(), std::string(name), error);
+      std::int64_t node = 0;
+      t.number(key, 1, 2, node);
+      if (node == 0) return;
+      auto index = static_cast<std::size_t>(node);
+      if (seen[index])
+        t.complain("two [[" + std::string(name) + "]] for node " + std::to_string(node));
+      seen[index] = true;
+      read(t, index);
+    }
+  }
+  if (error->empty() && !(seen[1] && seen[2])) {
+    *error = "one [[" + std::string(name) + "]] with " + std::string(key) + " = 1 and one with " +
+             std::string(key) + " = 2 are needed";
+  }
+}
+
+void check_tables(const toml::table& root, std::string* error) {
+  Table(&root, "file", error)
+      .known(
+          {"cluster", "node", "interconnect", "nvram", "shelf", "service", "engine", "takeover"});
+}
+
+void read_cluster_and_node(const toml::table& root, Config& c, std::string* error) {
+  Table cluster(root.get_as<toml::table>("cluster"), "cluster", error);
+  cluster.known({"name", "secret_file"});
+  cluster.text("name", c.cluster_name);
+  cluster.text("secret_file", c.secret_file);
+  c.cluster = cluster_id(c.cluster_name);
+
+  Table node(root.get_as<toml::table>("node"), "node", error);
+  node.known({"id", "name", "partner_name", "runtime_dir"});
+  std::int64_t id = 0;
+  node.number("id", 1, 2, id);
+  if (id == 0) return;
+  c.self = NodeId(static_cast<std::uint8_t>(id));
+  node.text("name", c.node_names[c.self.value()]);
+  node.text("partner_name", c.node_names[c.partner().value()]);
+  node.text("runtime_dir", c.runtime_dir);
+  if (error->empty() && c.node_names[1] == c.node_names[2]) {
+    node.complain("'node.name' and 'node.partner_name' must differ");
+  }
+}
+
+void read_interconnect_and_nvram(const toml::table& root, Config& c, std::string* error) {
+  Table link(root.get_as<toml::table>("interconnect"), "interconnect", error);
+  link.known({"provider", "address", "port", "partner_address", "partner_port", "mirror_port"});
+  link.text("provider", c.provider, false);
+  if (c.provider != "tcp" && c.provider != "verbs") {
+    link.complain("'interconnect.provider' must be \"tcp\" or \"verbs\"");
+  }
+  link.text("address", c.address);
+  link.port("port", c.port);
+  link.text("partner_address", c.partner_address);
+  link.port("partner_port", c.partner_port);
+  link.port("mirror_port", c.mirror_port, true, false);
+
+  Table nvram(root.get_as<toml::table>("nvram"), "nvram", error);
+  nvram.known({"path", "size", "allow_volatile"});
+  nvram.text("path", c.nvram_path);
+  nvram.size("size", 8ull << 20, c.nvram_size);
+  nvram.boolean("allow_volatile", c.allow_volatile_nvram);
+}
+
+void read_takeover(const toml::table& root, Config& c, std::string* error) {
+  Table t(root.get_as<toml::table>("takeover"), "takeover", error);
+  t.known({"state_read_ms", "heartbeat_ms", "interconnect_silence_ms", "mailbox_silence_ms",
+           "cold_start_wait_ms", "auto_giveback"});
+  auto& timers = c.timers;
+  t.interval("state_read_ms", 2, 10000, timers.state_read);
+  t.interval("heartbeat_ms", 10, 10000, timers.heartbeat);
+  t.interval("interconnect_silence_ms", 20, 600000, timers.interconnect_silence);
+  t.interval("mailbox_silence_ms", 250, 600000, timers.mailbox_silence);
+  t.interval("cold_start_wait_ms", 0, 3600000, timers.cold_start_wait);
+  t.boolean("auto_giveback", c.auto_giveback);
+  if (timers.interconnect_silence < 3 * timers.state_read) {
+    t.complain("'takeover.interconnect_silence_ms' must be at least 3 x state_read_ms");
+  }
+  if (timers.lease() < 3 * timers.heartbeat) {
+    t.complain("'takeover.mailbox_silence_ms' must be at least 3 x heartbeat_ms + 200");
+  }
+}
+
+}  // namespace
+
+Result<std::uint64_t> parse_size(std::string_view text) {
+  std::uint64_t n = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  std::string_view suffix(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  int shift = suffix.empty()    ? 0
+              : suffix == "KiB" ? 10
+              : suffix == "MiB" ? 20
+              : suffix == "GiB" ? 30
+              : suffix == "TiB" ? 40
+                                : -1;
+  if (error != std::errc{} || shift < 0 || n > (UINT64_MAX >> shift)) {
+    return fail(
+        ErrorCode::invalid,
+        "'" + std::string(text) + "' is no size; write for example 512MiB (KiB, MiB, GiB, TiB)");
+  }
+  return n << shift;
+}
+
+ClusterId cluster_id(std::string_view cluster_name) {
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest;
+  SHA256(reinterpret_cast<const unsigned char*>(cluster_name.data()), cluster_name.size(),
+         digest.data());
+  return ClusterId(load_le<std::uint64_t>(reinterpret_cast<const std::byte*>(digest.data())));
+}
+
+Result<NodeId> Config::find_node(std::string_view name_or_number) const {
+  for (std::uint8_t n : {1, 2}) {
+    if (name_or_number == node_names[n] || name_or_number == std::to_string(n)) return NodeId(n);
+  }
+  return fail(ErrorCode::not_found, "no node '" + std::string(name_or_number) +
+                                        "': the nodes are " + node_names[1] + " (1) and " +
+                                        node_names[2] + " (2)");
+}
+
+Result<Config> parse_config(std::string_view text, const std::string& origin) {
+  Config c;
+  std::string error;
+  try {
+    toml::table root = toml::parse(text, origin);
+    check_tables(root, &error);
+    read_cluster_and_node(root, c, &error);
+    read_interconnect_and_nvram(root, c, &error);
+    per_node(root, "shelf", "owner", &error, [&](Table& t, std::size_t node) {
+      t.known({"owner", "portal", "iqn"});
+      t.text("portal", c.shelves[node].portal);
+      t.text("iqn", c.shelves[node].iqn);
+    });
+    per_node(root, "service", "identity", &error, [&](Table& t, std::size_t node) {
+      t.known({"identity", "iqn", "address", "port"});
+      t.text("iqn", c.services[node].iqn);
+      t.text("address", c.services[node].address);
+      t.port("port", c.services[node].port, false, false);
+    });
+    Table engine(root.get_as<toml::table>("engine"), "engine", &error);
+    engine.known({"cache", "progress_limit_ms"});
+    engine.size("cache", 1ull << 20, c.cache_size);
+    engine.interval("progress_limit_ms", 500, 600000, c.progress_limit);
+    read_takeover(root, c, &error);
+  } catch (const toml::parse_error& e) {
+    std::ostringstream where;
+    where << e.description() << " (" << e.source().begin << ")";
+    error = where.str();
+  }
+  if (!error.empty()) return fail(ErrorCode::invalid, origin + ": " + error);
+  return c;
+}
+
+Result<Config> load_config(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  if (!(text << file.rdbuf())) {
+    return fail(ErrorCode::not_found, "cannot read the configuration " + path +
+                                          "; name another one with --config or DUET_CONFIG");
+  }
+  return parse_config(text.str(), path);
+}
+
+}  // namespace duet::node

@@ -1,0 +1,72 @@
+// The configuration of a node: docs/configuration.md. Parsed and checked once; what is wrong is
+// named with its key and the cure.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+
+namespace duet::node {
+
+struct ShelfConfig {  // our path to the shelf of one identity
+  std::string portal;
+  std::string iqn;
+};
+struct ServiceConfig {  // what the clients of one identity see
+  std::string iqn;
+  std::string address;
+  std::uint16_t port = 3260;
+};
+struct TimerConfig {
+  Duration state_read = milliseconds(50);
+  Duration heartbeat = milliseconds(100);
+  Duration interconnect_silence = milliseconds(500);
+  Duration mailbox_silence = milliseconds(800);
+  Duration cold_start_wait = milliseconds(10000);
+  // Shorter than the partner's patience, so that a silent node stops answering before it is
+  // replaced.
+  Duration lease() const { return mailbox_silence - milliseconds(200); }
+};
+
+struct Config {
+  std::string cluster_name;
+  ClusterId cluster;
+  std::string secret_file;
+  NodeId self;
+  std::array<std::string, 3> node_names;  // by node number; [0] unused
+  std::string runtime_dir;
+  std::string provider = "tcp";
+  std::string address, partner_address;
+  std::uint16_t port = 0, partner_port = 0, mirror_port = 0;
+  std::string nvram_path;
+  std::uint64_t nvram_size = 64ull << 20;
+  bool allow_volatile_nvram = false;
+  std::array<ShelfConfig, 3> shelves;     // by home node
+  std::array<ServiceConfig, 3> services;  // by identity
+  std::uint64_t cache_size = 256ull << 20;
+  Duration progress_limit = milliseconds(5000);
+  TimerConfig timers;
+  bool auto_giveback = false;
+
+  NodeId partner() const { return partner_of(self); }
+  const std::string& name_of(NodeId node) const { return node_names[node.value()]; }
+  // By name or number. Error: not_found.
+  Result<NodeId> find_node(std::string_view name_or_number) const;
+  std::string control_socket() const { return runtime_dir + "/duetd.sock"; }
+};
+
+// Errors: invalid; the message names the key. `origin` is for messages.
+Result<Config> parse_config(std::string_view toml, const std::string& origin);
+Result<Config> load_config(const std::string& path);
+
+// "64MiB" and the like, or a plain number of bytes.
+Result<std::uint64_t> parse_size(std::string_view text);
+
+ClusterId cluster_id(std::string_view cluster_name);
+
+}  // namespace duet::node
