@@ -13,6 +13,8 @@
 namespace duet::node {
 namespace {
 
+constexpr std::size_t max_disks_of_identity = 64;
+
 // Reads one table; remembers the first error, and that every key was known.
 class Table {
  public:
@@ -79,6 +81,24 @@ class Table {
                std::to_string(low >> 20) + "MiB");
     } else {
       into = *n;
+    }
+  }
+  void luns(std::string_view key, std::vector<std::uint16_t>& into) {
+    const auto* v = find(key, true);
+    if (!v) return;
+    const auto* list = v->as_array();
+    bool good = list && !list->empty() && list->size() <= max_disks_of_identity;
+    for (std::size_t i = 0; good && i < list->size(); ++i) {
+      auto n = list->get(i)->value_exact<std::int64_t>();
+      good = n && *n >= 0 && *n < 256;
+      if (!good) break;
+      auto lun = static_cast<std::uint16_t>(*n);
+      for (auto other : into) good = good && other != lun;
+      into.push_back(lun);
+    }
+    if (!good) {
+      complain("'" + path(key) + "' must list different LUN numbers from 0 to 255, at most " +
+               std::to_string(max_disks_of_identity));
     }
   }
   void complain(std::string what) {
@@ -233,9 +253,10 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
     read_cluster_and_node(root, c, &error);
     read_interconnect_and_nvram(root, c, &error);
     per_node(root, "shelf", "owner", &error, [&](Table& t, std::size_t node) {
-      t.known({"owner", "portal", "iqn"});
+      t.known({"owner", "portal", "iqn", "luns"});
       t.text("portal", c.shelves[node].portal);
       t.text("iqn", c.shelves[node].iqn);
+      t.luns("luns", c.shelves[node].luns);
     });
     per_node(root, "service", "identity", &error, [&](Table& t, std::size_t node) {
       t.known({"identity", "iqn", "address", "port"});

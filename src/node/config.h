@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
@@ -16,6 +17,7 @@ namespace duet::node {
 struct ShelfConfig {  // our path to the shelf of one identity
   std::string portal;
   std::string iqn;
+  std::vector<std::uint16_t> luns;  // its disks, in the order of DiskRef::index
 };
 struct ServiceConfig {  // what the clients of one identity see
   std::string iqn;

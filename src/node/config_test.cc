@@ -27,10 +27,12 @@ allow_volatile = true
 owner = 1
 portal = "127.0.0.1:3261"
 iqn = "iqn.a"
+luns = [0, 1]
 [[shelf]]
 owner = 2
 portal = "127.0.0.1:3262"
 iqn = "iqn.b"
+luns = [4, 2, 3]
 [[service]]
 identity = 1
 iqn = "iqn.red"
@@ -49,6 +51,7 @@ TEST(Config, ReadsAGoodOne) {
   EXPECT_EQ(c->nvram_size, 16u << 20);
   EXPECT_EQ(c->services[1].port, 3260);
   EXPECT_EQ(c->shelves[2].iqn, "iqn.b");
+  EXPECT_EQ(c->shelves[2].luns, (std::vector<std::uint16_t>{4, 2, 3}));
   EXPECT_EQ(c->timers.lease(), milliseconds(600));
   EXPECT_EQ(c->find_node("red").value(), NodeId(1));
   EXPECT_EQ(c->find_node("2").value(), NodeId(2));
@@ -72,6 +75,9 @@ TEST(Config, NamesWhatIsWrong) {
   EXPECT_EQ(error_with("port = 7001", "prot = 7001"), "test: unknown key 'interconnect.prot'");
   EXPECT_EQ(error_with("size = \"16MiB\"", "size = \"1MiB\""),
             "test: 'nvram.size' must be a size such as \"64MiB\", at least 8MiB");
+  EXPECT_EQ(error_with("luns = [0, 1]", "luns = [1, 1]"),
+            "test: 'shelf.luns' must list different LUN numbers from 0 to 255, at most 64");
+  EXPECT_EQ(error_with("luns = [0, 1]", ""), "test: 'shelf.luns' is missing");
   EXPECT_EQ(error_with("owner = 2", "owner = 1"), "test: two [[shelf]] for node 1");
   EXPECT_EQ(
       error_with("[[service]]\nidentity = 2", "[takeover]\nmailbox_silence_ms = 300\n[x]\ny = 2"),

@@ -1,30 +1,12 @@
-// The memory that supervisor and engine of a node share: what must be seen without a message,
-// because a message may wait behind others and a paused process reads none.
+// A shared mapping of ports::SharedState between the processes of a node.
 #pragma once
 
-#include <array>
-#include <atomic>
-#include <cstdint>
-
-#include "base/ids.h"
 #include "base/result.h"
-#include "base/time.h"
+#include "ports/shared_state.h"
 
 namespace duet::platform {
 
-struct SharedState {
-  // Replies to clients of identity [n] may leave while now < this (nanoseconds of BootTime).
-  // Written by the supervisor. 0: none.
-  std::array<std::atomic<std::int64_t>, 3> lease_until;
-  // Grows while the engine's loop turns. Written by the engine.
-  std::atomic<std::uint64_t> engine_progress;
-
-  bool lease_valid(NodeId identity, Instant now) const {
-    return now.time_since_epoch().count() <
-           lease_until[identity.value()].load(std::memory_order_acquire);
-  }
-};
-static_assert(std::atomic<std::int64_t>::is_always_lock_free);
+using ports::SharedState;
 
 // A mapping of the region behind a memfd.
 class SharedMemory {

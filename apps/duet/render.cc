@@ -1,0 +1,192 @@
+#include "render.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+#include <boost/json/src.hpp>
+#include <chrono>
+
+namespace duet::cli {
+namespace {
+
+namespace json = boost::json;
+
+std::string human_size(std::uint64_t bytes) {
+  static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 5) value /= 1024, ++unit;
+  return value == static_cast<double>(static_cast<std::uint64_t>(value))
+             ? fmt::format("{:.0f} {}", value, units[unit])
+             : fmt::format("{:.1f} {}", value, units[unit]);
+}
+
+std::string possible_text(const char* what, const admin::Possible& p) {
+  if (p.possible) return fmt::format("  {:<10} possible\n", what);
+  std::string s = fmt::format("  {:<10} not possible:", what);
+  if (p.reasons.empty()) s += " no reason given";
+  for (std::size_t i = 0; i < p.reasons.size(); ++i) {
+    s += fmt::format("{} {}", i ? ";" : "", p.reasons[i]);
+  }
+  return s + "\n";
+}
+
+json::object possible_json(const admin::Possible& p) {
+  return {{"possible", p.possible}, {"reasons", json::value_from(p.reasons)}};
+}
+
+std::string identity_text(const admin::IdentityStatus& i) {
+  if (!i.served_here) {
+    return fmt::format("  {:<8} not served here   {}\n", i.name, i.target);
+  }
+  return fmt::format(
+      "  {:<8} served here, epoch {}, {}{}   {} at {}\n"
+      "  {:<8} {} LUN(s), {} session(s), log {} of {} used, {} consistency points\n",
+      i.name, i.epoch, i.durability, i.lease_valid ? "" : ", LEASE EXPIRED: not answering",
+      i.target, i.address, "", i.luns, i.sessions, human_size(i.log_used), human_size(i.log_size),
+      i.consistency_points);
+}
+
+std::string hex(std::uint64_t n) {
+  return fmt::format("{:016x}", n);
+}
+
+}  // namespace
+
+std::string status_text(const admin::StatusReport& s) {
+  std::string out =
+      fmt::format("{} (node {} of cluster {}): {}\n", s.name, s.node.value(), s.cluster, s.state);
+  if (!s.why.empty()) out += fmt::format("  why        {}\n", s.why);
+  if (!s.next.empty()) out += fmt::format("  next       {}\n", s.next);
+  out += fmt::format("partner {}: {}{}\n", s.partner_name, s.partner_state,
+                     s.partner_verdict.empty() ? "" : " (" + s.partner_verdict + ")");
+  out += fmt::format("  link       {}{}\n", s.link, s.link_why.empty() ? "" : ": " + s.link_why);
+  out += fmt::format("  mirror     to partner {}, from partner {}; NVRAM {}\n",
+                     s.mirror_outgoing ? "up" : "down", s.mirror_incoming ? "up" : "down",
+                     s.nvram_persistent ? "persistent" : "VOLATILE: does not survive power loss");
+  out += possible_text("takeover", s.takeover);
+  out += possible_text("giveback", s.giveback);
+  out += "identities\n";
+  for (const auto& i : s.identities) out += identity_text(i);
+  bool heading = false;
+  for (const auto& c : s.counters) {
+    if (c.value == 0) continue;
+    out += heading ? ", " : "counters\n  ";
+    heading = true;
+    out += fmt::format("{} {}", c.name, c.value);
+  }
+  if (heading) out += "\n";
+  return out;
+}
+
+std::string status_json(const admin::StatusReport& s) {
+  json::array identities;
+  for (const auto& i : s.identities) {
+    identities.push_back({{"identity", i.identity.value()},
+                          {"name", i.name},
+                          {"served_here", i.served_here},
+                          {"epoch", i.epoch},
+                          {"durability", i.durability},
+                          {"target", i.target},
+                          {"address", i.address},
+                          {"lease_valid", i.lease_valid},
+                          {"luns", i.luns},
+                          {"sessions", i.sessions},
+                          {"log_used", i.log_used},
+                          {"log_size", i.log_size},
+                          {"consistency_points", i.consistency_points}});
+  }
+  json::object counters;
+  for (const auto& c : s.counters) counters[c.name] = c.value;
+  return json::serialize(json::object{{"node", s.node.value()},
+                                      {"name", s.name},
+                                      {"cluster", s.cluster},
+                                      {"supervisor_pid", s.supervisor_pid},
+                                      {"engine_pid", s.engine_pid},
+                                      {"state", s.state},
+                                      {"why", s.why},
+                                      {"next", s.next},
+                                      {"boot_nonce", hex(s.boot_nonce)},
+                                      {"partner_name", s.partner_name},
+                                      {"partner_state", s.partner_state},
+                                      {"partner_verdict", s.partner_verdict},
+                                      {"link", s.link},
+                                      {"link_why", s.link_why},
+                                      {"mirror_outgoing", s.mirror_outgoing},
+                                      {"mirror_incoming", s.mirror_incoming},
+                                      {"nvram_persistent", s.nvram_persistent},
+                                      {"auto_giveback", s.auto_giveback},
+                                      {"identities", std::move(identities)},
+                                      {"takeover", possible_json(s.takeover)},
+                                      {"giveback", possible_json(s.giveback)},
+                                      {"counters", std::move(counters)}}) +
+         "\n";
+}
+
+std::string event_text(const admin::EventItem& e) {
+  auto wall = std::chrono::sys_time<std::chrono::milliseconds>(
+      std::chrono::milliseconds(e.wall_ns / 1'000'000));
+  return fmt::format("{:%F %T} {:<7} {:<26} {}\n", wall, e.severity, e.phase, e.text);
+}
+
+std::string event_json(const admin::EventItem& e) {
+  return json::serialize(json::object{{"number", e.number},
+                                      {"boottime_ns", e.boottime_ns},
+                                      {"wall_ns", e.wall_ns},
+                                      {"severity", e.severity},
+                                      {"phase", e.phase},
+                                      {"text", e.text}}) +
+         "\n";
+}
+
+std::string luns_text(const admin::LunReply& reply) {
+  if (reply.luns.empty()) return "no LUNs on the identities served here\n";
+  std::string out = fmt::format("{:<8} {:>4} {:<24} {:>10} {:<20} {}\n", "identity", "LUN", "name",
+                                "size", "serial", "NAA");
+  for (const auto& l : reply.luns) {
+    out += fmt::format("{:<8} {:>4} {:<24} {:>10} {:<20} {}\n", l.identity.value(), l.number,
+                       l.name, human_size(l.size), l.serial, l.naa);
+  }
+  return out;
+}
+
+std::string luns_json(const admin::LunReply& reply) {
+  json::array luns;
+  for (const auto& l : reply.luns) {
+    luns.push_back({{"identity", l.identity.value()},
+                    {"lun", l.number},
+                    {"name", l.name},
+                    {"size", l.size},
+                    {"serial", l.serial},
+                    {"naa", l.naa}});
+  }
+  return json::serialize(json::object{{"luns", std::move(luns)}}) + "\n";
+}
+
+std::string disks_text(const admin::DiskReport& report) {
+  std::string out = fmt::format("{:<5} {:>4} {:<5} {:>10} {:<32} {}\n", "owner", "LUN", "path",
+                                "size", "label", "reservation");
+  for (const auto& d : report.disks) {
+    out += fmt::format("{:<5} {:>4} {:<5} {:>10} {:<32} {}\n", d.owner.value(), d.lun,
+                       d.connected ? "up" : "DOWN", human_size(d.size), d.label, d.reservation);
+  }
+  return out;
+}
+
+std::string disks_json(const admin::DiskReport& report) {
+  json::array disks;
+  for (const auto& d : report.disks) {
+    disks.push_back({{"owner", d.owner.value()},
+                     {"lun", d.lun},
+                     {"path", d.path},
+                     {"connected", d.connected},
+                     {"size", d.size},
+                     {"serial", d.serial},
+                     {"label", d.label},
+                     {"reservation", d.reservation}});
+  }
+  return json::serialize(json::object{{"disks", std::move(disks)}}) + "\n";
+}
+
+}  // namespace duet::cli

@@ -1,0 +1,208 @@
+// What the `duet` command and the daemon of a node say to each other over the control socket. One
+// build on both sides; a request gets the replies named beside it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/archive.h"
+#include "base/durability.h"
+#include "base/ids.h"
+
+namespace duet::admin {
+
+// ---- requests ----
+
+struct StatusQuery {  // StatusReport
+  template <class A>
+  void fields(A&) {}
+};
+struct EventsQuery {  // EventItem for each kept event, then for new ones if `follow`, else
+                      // EventsEnd
+  bool follow = false;
+  template <class A>
+  void fields(A& a) {
+    a(follow);
+  }
+};
+enum class Verb : std::uint8_t { takeover, giveback, halt };
+struct Operate {  // OperateReply: `accepted` at once, then the end of the job
+  Verb verb{};
+  NodeId node;
+  bool force = false;
+  template <class A>
+  void fields(A& a) {
+    a(verb), a(node), a(force);
+  }
+};
+// LunReply to each of these. Identity 0: the node's own.
+struct LunCreate {
+  NodeId identity;
+  std::string name;
+  std::uint64_t size = 0;  // bytes
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(name), a(size);
+  }
+};
+struct LunDelete {
+  NodeId identity;
+  std::string name;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(name);
+  }
+};
+struct LunList {
+  template <class A>
+  void fields(A&) {}
+};
+struct DiskList {  // DiskReport
+  template <class A>
+  void fields(A&) {}
+};
+
+using Request =
+    std::variant<StatusQuery, EventsQuery, Operate, LunCreate, LunDelete, LunList, DiskList>;
+
+// ---- replies ----
+
+struct IdentityStatus {
+  NodeId identity;
+  std::string name;  // of the home node
+  bool served_here = false;
+  std::uint64_t epoch = 0;
+  std::string durability;  // empty unless served here
+  std::string target;      // IQN
+  std::string address;     // address:port
+  bool lease_valid = false;
+  std::uint32_t luns = 0;
+  std::uint32_t sessions = 0;
+  std::uint64_t log_used = 0, log_size = 0;  // bytes
+  std::uint64_t consistency_points = 0;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(name), a(served_here), a(epoch), a(durability), a(target), a(address),
+        a(lease_valid), a(luns), a(sessions), a(log_used), a(log_size), a(consistency_points);
+  }
+};
+struct Possible {  // whether something could be done now, and if not, why
+  bool possible = false;
+  std::vector<std::string> reasons;
+  template <class A>
+  void fields(A& a) {
+    a(possible), a(reasons);
+  }
+};
+struct Counter {
+  std::string name;
+  std::uint64_t value = 0;
+  template <class A>
+  void fields(A& a) {
+    a(name), a(value);
+  }
+};
+struct StatusReport {
+  NodeId node;
+  std::string name;
+  std::string cluster;
+  std::int64_t supervisor_pid = 0;
+  std::int64_t engine_pid = 0;  // 0: not running
+  std::string state;            // of the node, as in its state structure
+  std::string why;
+  std::string next;
+  std::uint64_t boot_nonce = 0;
+  std::string partner_name;
+  std::string partner_state;    // "unknown" when it cannot be read
+  std::string partner_verdict;  // what our partner monitor thinks
+  std::string link;             // ports::LinkState
+  std::string link_why;
+  bool mirror_outgoing = false;
+  bool mirror_incoming = false;
+  bool nvram_persistent = false;
+  bool auto_giveback = false;
+  std::vector<IdentityStatus> identities;
+  Possible takeover;  // of the partner by this node
+  Possible giveback;  // to the partner by this node
+  std::vector<Counter> counters;
+  template <class A>
+  void fields(A& a) {
+    a(node), a(name), a(cluster), a(supervisor_pid), a(engine_pid), a(state), a(why), a(next),
+        a(boot_nonce), a(partner_name), a(partner_state), a(partner_verdict), a(link), a(link_why),
+        a(mirror_outgoing), a(mirror_incoming), a(nvram_persistent), a(auto_giveback),
+        a(identities), a(takeover), a(giveback), a(counters);
+  }
+};
+struct EventItem {
+  std::uint64_t number = 0;      // 1, 2, 3, ... since the daemon started
+  std::int64_t boottime_ns = 0;  // CLOCK_BOOTTIME
+  std::int64_t wall_ns = 0;      // since 1970, for people
+  std::string severity;
+  std::string phase;
+  std::string text;
+  template <class A>
+  void fields(A& a) {
+    a(number), a(boottime_ns), a(wall_ns), a(severity), a(phase), a(text);
+  }
+};
+struct EventsEnd {
+  template <class A>
+  void fields(A&) {}
+};
+enum class OperateOutcome : std::uint8_t { accepted, done, failed, refused };
+struct OperateReply {
+  OperateOutcome outcome{};
+  std::vector<std::string> reasons;
+  template <class A>
+  void fields(A& a) {
+    a(outcome), a(reasons);
+  }
+};
+struct Lun {
+  NodeId identity;
+  std::uint16_t number = 0;
+  std::string name;
+  std::uint64_t size = 0;  // bytes
+  std::string serial;
+  std::string naa;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(number), a(name), a(size), a(serial), a(naa);
+  }
+};
+struct LunReply {
+  bool ok = false;
+  std::string why;  // if not ok
+  std::vector<Lun> luns;
+  template <class A>
+  void fields(A& a) {
+    a(ok), a(why), a(luns);
+  }
+};
+struct DiskItem {
+  NodeId owner;
+  std::uint32_t lun = 0;
+  std::string path;  // portal and target
+  bool connected = false;
+  std::uint64_t size = 0;  // bytes
+  std::string serial;
+  std::string label;        // role and pool, or why there is none
+  std::string reservation;  // holder and type, or why it is not known
+  template <class A>
+  void fields(A& a) {
+    a(owner), a(lun), a(path), a(connected), a(size), a(serial), a(label), a(reservation);
+  }
+};
+struct DiskReport {
+  std::vector<DiskItem> disks;
+  template <class A>
+  void fields(A& a) {
+    a(disks);
+  }
+};
+
+using Reply = std::variant<StatusReport, EventItem, EventsEnd, OperateReply, LunReply, DiskReport>;
+
+}  // namespace duet::admin
