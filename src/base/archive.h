@@ -2,11 +2,11 @@
 //
 //   template <class A> void fields(A& a) { a(epoch), a(name), a(disks); }
 //
-// and gets its little-endian encoding and its decoding. For messages between processes of one node and
-// one build; formats that outlive a build (disk, log, interconnect) are written out by hand.
+// and gets its little-endian encoding and its decoding. For messages between processes of one node
+// and one build; formats that outlive a build (disk, log, interconnect) are written out by hand.
 //
-// Integers and enumerations have their own width, bool is one byte, strings and vectors have a 32-bit
-// count, std::optional one byte, std::variant one byte of index.
+// Integers and enumerations have their own width, bool is one byte, strings and vectors have a
+// 32-bit count, std::optional one byte, std::variant one byte of index.
 #pragma once
 
 #include <cstdint>
@@ -100,7 +100,8 @@ class ArchiveReader {
       v = T(rep);
     } else if constexpr (IsVector<T>::value) {
       auto n = in_.get<std::uint32_t>();
-      // Every element takes at least a byte: a count beyond the rest is a lie, refused before allocating.
+      // Every element takes at least a byte: a count beyond the rest is a lie, refused before
+      // allocating.
       if (n > in_.remaining()) in_.get_bytes(in_.remaining() + 1), n = 0;
       if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
         Bytes b = in_.get_bytes(n);

@@ -1,5 +1,5 @@
-// ASSERT: our own invariants, on in every build. A failed one aborts the process: for an engine that
-// is a panic, and a panic is a takeover, which we are good at. Never on bytes of a client, the
+// ASSERT: our own invariants, on in every build. A failed one aborts the process: for an engine
+// that is a panic, and a panic is a takeover, which we are good at. Never on bytes of a client, the
 // partner, a disk or the log: a poison record would be replayed and take the second node down too.
 #pragma once
 
@@ -9,8 +9,7 @@ namespace duet {
 
 }  // namespace duet
 
-#define ASSERT(expression)                                                            \
-  ((expression) ? static_cast<void>(0)                                               \
-                : ::duet::assertion_failed(#expression, __FILE__, __LINE__))
+#define ASSERT(expression) \
+  ((expression) ? static_cast<void>(0) : ::duet::assertion_failed(#expression, __FILE__, __LINE__))
 
 #define UNREACHABLE() ::duet::assertion_failed("unreachable", __FILE__, __LINE__)

@@ -8,7 +8,9 @@
 namespace duet {
 namespace {
 
-Bytes as_bytes(std::string_view s) { return std::as_bytes(std::span(s)); }
+Bytes as_bytes(std::string_view s) {
+  return std::as_bytes(std::span(s));
+}
 
 TEST(Crc32c, IsTheOneOfRfc3720) {
   EXPECT_EQ(crc32c(as_bytes("123456789")), 0xe3069283u);

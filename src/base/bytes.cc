@@ -40,6 +40,8 @@ std::string to_hex(Bytes bytes) {
   return s;
 }
 
-std::string to_string(const DiskId& id) { return to_hex(std::as_bytes(std::span(id.bytes))); }
+std::string to_string(const DiskId& id) {
+  return to_hex(std::as_bytes(std::span(id.bytes)));
+}
 
 }  // namespace duet

@@ -18,6 +18,8 @@ std::uint32_t crc32c_extend(std::uint32_t crc, Bytes bytes) {
   return ~crc;
 }
 
-std::uint32_t crc32c(Bytes bytes) { return crc32c_extend(0, bytes); }
+std::uint32_t crc32c(Bytes bytes) {
+  return crc32c_extend(0, bytes);
+}
 
 }  // namespace duet

@@ -1,5 +1,5 @@
-// How an acknowledged write of an identity is kept. Recorded in the identity's mailbox before the first
-// acknowledgement under a new mode (invariant I4).
+// How an acknowledged write of an identity is kept. Recorded in the identity's mailbox before the
+// first acknowledgement under a new mode (invariant I4).
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,12 @@ enum class Durability : std::uint8_t {
 
 constexpr std::string_view name(Durability mode) {
   switch (mode) {
-    case Durability::mirrored: return "mirrored";
-    case Durability::local: return "local";
-    case Durability::write_through: return "write-through";
+    case Durability::mirrored:
+      return "mirrored";
+    case Durability::local:
+      return "local";
+    case Durability::write_through:
+      return "write-through";
   }
   return "?";
 }

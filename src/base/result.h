@@ -9,18 +9,18 @@
 namespace duet {
 
 enum class ErrorCode {
-  invalid,               // foreign bytes or arguments that break their format
-  unsupported_version,   // well-formed, but of a version we do not speak
+  invalid,              // foreign bytes or arguments that break their format
+  unsupported_version,  // well-formed, but of a version we do not speak
   not_found,
   already_exists,
   no_space,
-  busy,                  // a bound was reached; try later
-  io_error,              // the medium or the operating system failed
+  busy,      // a bound was reached; try later
+  io_error,  // the medium or the operating system failed
   timed_out,
-  disconnected,          // the path to the thing is gone; the operation may or may not have happened
+  disconnected,  // the path to the thing is gone; the operation may or may not have happened
   reservation_conflict,  // a SCSI reservation keeps us out: we are fenced
   cancelled,
-  refused,               // possible, but not allowed now; the message says why
+  refused,  // possible, but not allowed now; the message says why
 };
 
 std::string_view name(ErrorCode code);

@@ -1,5 +1,5 @@
-// Strong<Tag, Rep>: an integer that does not mix with others. Comparable and hashable; arithmetic is
-// spelled out through value().
+// Strong<Tag, Rep>: an integer that does not mix with others. Comparable and hashable; arithmetic
+// is spelled out through value().
 #pragma once
 
 #include <compare>
