@@ -1,0 +1,438 @@
+#include "node/supervisor.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace duet::node {
+namespace {
+
+std::string_view severity_name(ha::Severity severity) {
+  switch (severity) {
+    case ha::Severity::info:
+      return "info";
+    case ha::Severity::notice:
+      return "notice";
+    case ha::Severity::warning:
+      return "warning";
+    case ha::Severity::error:
+      return "error";
+  }
+  return "?";
+}
+
+// The same fact in the words of the HA core.
+ha::Event core_event(const WindowClosedFact&) {
+  return ha::MirrorWindowClosed{};
+}
+ha::Event core_event(const AssumedFact& f) {
+  return ha::IdentityAssumed{f.identity, f.replayed};
+}
+ha::Event core_event(const AssumeFailedFact& f) {
+  return ha::AssumeFailed{f.identity, f.why};
+}
+ha::Event core_event(const ReleasedFact& f) {
+  return ha::IdentityReleased{f.identity};
+}
+ha::Event core_event(const ReleaseFailedFact& f) {
+  return ha::ReleaseFailed{f.identity, f.why};
+}
+ha::Event core_event(const DurabilityWantedFact& f) {
+  return ha::DurabilityWanted{f.identity, f.mode, f.since};
+}
+ha::Event core_event(const FencedFact& f) {
+  return ha::EngineFenced{f.identity};
+}
+
+ha::CoreConfig core_config(const Config& config) {
+  ha::CoreConfig c;
+  c.self = config.self;
+  c.cluster = config.cluster;
+  for (std::uint8_t n : {1, 2}) {
+    c.disk_count[n] = static_cast<std::uint8_t>(config.shelves[n].luns.size());
+    c.node_names[n] = config.node_names[n];
+  }
+  c.timers.state_read = config.timers.state_read;
+  c.timers.heartbeat = config.timers.heartbeat;
+  c.timers.interconnect_silence = config.timers.interconnect_silence;
+  c.timers.mailbox_silence = config.timers.mailbox_silence;
+  c.timers.lease = config.timers.lease();
+  c.timers.cold_start_wait = config.timers.cold_start_wait;
+  c.auto_giveback = config.auto_giveback;
+  return c;
+}
+
+}  // namespace
+
+Supervisor::Supervisor(const Config& config, Ports ports)
+    : config_(config), ports_(std::move(ports)), watchdog_(config.progress_limit) {}
+
+Supervisor::~Supervisor() = default;
+
+void Supervisor::start() {
+  ports_.engine.on_message([this](Bytes bytes) { engine_said(bytes); });
+  ports_.engine.on_ended([this](const std::string& how) { engine_ended(how); });
+  ports_.interconnect.on_state([this](ports::LinkState state, const std::string& why) {
+    link_why_ = why;
+    feed(ha::LinkChanged{state});
+  });
+  ports_.interconnect.on_message([this](Bytes message) {
+    feed(ha::MessageArrived{std::vector<std::byte>(message.begin(), message.end())});
+  });
+  attach_disks();
+  watch_engine();
+  boot();
+}
+
+void Supervisor::attach_disks() {
+  for (std::uint8_t identity : {1, 2}) {
+    for (std::size_t i = 0; i < ports_.disks[identity].size(); ++i) {
+      ha::DiskRef ref{NodeId(identity), static_cast<std::uint8_t>(i)};
+      ports_.disks[identity][i]->on_connection(
+          [this, ref](bool connected) { feed(ha::DiskConnection{ref, connected}); });
+      ports_.disks[identity][i]->on_attention(
+          [this, ref](ports::Attention attention) { feed(ha::DiskAttention{ref, attention}); });
+    }
+  }
+}
+
+void Supervisor::boot() {
+  ++boot_;
+  nonce_ = ports_.new_nonce();
+  queue_.clear();
+  engine_stop_expected_ = false;
+  engine_report_ = {};
+  drop_leases();
+  core_ = std::make_unique<ha::Core>(core_config(config_), nonce_);
+  if (boot_ > 1) ports_.interconnect.restart(nonce_);
+  feed(ha::Started{});
+  for (std::uint8_t identity : {1, 2}) {
+    for (std::size_t i = 0; i < ports_.disks[identity].size(); ++i) {
+      if (ports_.disks[identity][i]->connected()) {
+        feed(ha::DiskConnection{{NodeId(identity), static_cast<std::uint8_t>(i)}, true});
+      }
+    }
+  }
+  feed(ha::LinkChanged{ports_.interconnect.state()});
+}
+
+// Events that come while actions are performed wait for their turn: actions are performed in order.
+void Supervisor::feed(ha::Event event) {
+  queue_.push_back(std::move(event));
+  if (!running_queue_) run_queue();
+}
+
+void Supervisor::run_queue() {
+  running_queue_ = true;
+  for (std::size_t i = 0; i < queue_.size(); ++i) {
+    ha::Actions actions;
+    ha::Event event = std::move(queue_[i]);
+    core_->on_event(event, ports_.scheduler.now(), actions);
+    auto boot = boot_;
+    for (auto& action : actions) std::visit([this](auto& a) { perform(a); }, action);
+    if (boot != boot_) break;  // a new boot has a new core and an empty queue
+  }
+  queue_.clear();
+  running_queue_ = false;
+}
+
+ports::Disk* Supervisor::disk(ha::DiskRef ref) {
+  ASSERT(ref.index < ports_.disks[ref.identity.value()].size());
+  return ports_.disks[ref.identity.value()][ref.index];
+}
+
+// ---- actions ----
+
+void Supervisor::perform(ha::PublishState& action) {
+  ports_.interconnect.publish_state(interconnect::encode(action.structure));
+}
+
+void Supervisor::perform(ha::SetTimer& action) {
+  auto& timer = timers_[action.timer];
+  ports_.scheduler.cancel(timer);
+  timer = ports_.scheduler.at(action.when, in_this_boot([this, number = action.timer] {
+                                timers_.erase(number);
+                                feed(ha::TimerExpired{number});
+                              }));
+}
+
+void Supervisor::perform(ha::CancelTimer& action) {
+  auto it = timers_.find(action.timer);
+  if (it == timers_.end()) return;
+  ports_.scheduler.cancel(it->second);
+  timers_.erase(it);
+}
+
+void Supervisor::perform(ha::DiskCommand& action) {
+  auto* d = disk(action.disk);
+  auto done = [this, command = action.command](Result<ha::DiskReply> reply) {
+    feed(ha::DiskCompleted{command, std::move(reply)});
+  };
+  auto plain = [&]() -> ports::Done<void> {
+    return in_this_boot([done](Result<void> r) mutable {
+      done(r ? Result<ha::DiskReply>(ha::DiskReply()) : std::unexpected(r.error()));
+    });
+  };
+  struct Visitor {
+    Supervisor& self;
+    ports::Disk* disk;
+    decltype(done)& finish;
+    decltype(plain)& plain_done;
+
+    void operator()(ha::ReadBlock& op) {
+      auto block = std::make_shared<std::vector<std::byte>>(ha::mailbox_block_size);
+      disk->read(op.offset, *block,
+                 self.in_this_boot([block, finish = finish](Result<void> r) mutable {
+                   finish(r ? Result<ha::DiskReply>(ha::DiskReply(std::move(*block)))
+                            : std::unexpected(r.error()));
+                 }));
+    }
+    void operator()(ha::WriteBlock& op) {
+      disk->write(op.offset, {copy_to_slice(op.bytes)}, true, plain_done());
+    }
+    void operator()(ha::ReadKeys&) {
+      disk->read_keys(self.in_this_boot([finish = finish](Result<ports::RegisteredKeys> r) mutable {
+        finish(r ? Result<ha::DiskReply>(ha::DiskReply(std::move(*r)))
+                 : std::unexpected(r.error()));
+      }));
+    }
+    void operator()(ha::ReadReservation&) {
+      disk->read_reservation(
+          self.in_this_boot([finish = finish](Result<ports::ReservationState> r) mutable {
+            finish(r ? Result<ha::DiskReply>(ha::DiskReply(*r)) : std::unexpected(r.error()));
+          }));
+    }
+    void operator()(ha::RegisterKey& op) { disk->register_key(op.key, plain_done()); }
+    void operator()(ha::Reserve& op) { disk->reserve(op.key, op.type, plain_done()); }
+    void operator()(ha::Preempt& op) {
+      disk->preempt(op.key, op.victim, op.type, op.abort, plain_done());
+    }
+  };
+  Visitor visitor{*this, d, done, plain};
+  std::visit(visitor, action.operation);
+}
+
+void Supervisor::perform(ha::ReadPartnerState&) {
+  ports_.interconnect.read_partner_state(in_this_boot([this](Result<std::vector<std::byte>> bytes) {
+    feed(ha::PartnerStateRead{std::move(bytes)});
+  }));
+}
+
+void Supervisor::perform(ha::SendMessage& action) {
+  // At most once: what the link does not take is lost, and the protocols above know it.
+  ports_.interconnect.send(std::move(action.bytes), [](Result<void>) {});
+}
+
+void Supervisor::perform(ha::RenewLease& action) {
+  ports_.engine.shared().lease_until[action.identity.value()].store(
+      action.until.time_since_epoch().count(), std::memory_order_release);
+}
+
+void Supervisor::perform(ha::StartEngine&) {
+  engine_stop_expected_ = false;
+  engine_kill_reason_.clear();
+  if (auto started = ports_.engine.start(nonce_); !started) {
+    ports_.scheduler.post(
+        in_this_boot([this, why = started.error().message] { feed(ha::EngineEnded{false, why}); }));
+    return;
+  }
+  watchdog_.started(ports_.scheduler.now());
+}
+
+void Supervisor::perform(ha::StopEngine&) {
+  engine_stop_expected_ = true;
+  if (ports_.engine.running()) {
+    ports_.engine.kill();
+  } else {
+    ports_.scheduler.post(in_this_boot([this] { feed(ha::EngineEnded{true, "was not running"}); }));
+  }
+}
+
+void Supervisor::perform(ha::DialMirror& a) {
+  to_engine(DialMirrorOrder{a.port, a.partner_nonce});
+}
+void Supervisor::perform(ha::HangUpMirror&) {
+  to_engine(HangUpMirrorOrder{});
+}
+void Supervisor::perform(ha::OpenMirrorWindow& a) {
+  to_engine(OpenWindowOrder{a.identity, a.partner_nonce});
+}
+void Supervisor::perform(ha::CloseMirrorWindow&) {
+  to_engine(CloseWindowOrder{});
+}
+void Supervisor::perform(ha::AssumeIdentity& a) {
+  to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.key, a.holder});
+}
+void Supervisor::perform(ha::ReleaseIdentity& a) {
+  to_engine(ReleaseOrder{a.identity});
+}
+void Supervisor::perform(ha::GrantDurability& a) {
+  to_engine(GrantOrder{a.identity, a.mode, a.since});
+}
+void Supervisor::perform(ha::PartnerFenced& a) {
+  to_engine(PartnerFencedNote{a.fenced});
+}
+
+void Supervisor::perform(ha::OperatorAnswer& action) {
+  auto it = operator_requests_.find(action.request);
+  if (it == operator_requests_.end()) return;  // nobody waits any more
+  auto done = it->second;
+  if (action.outcome != ha::OperatorAnswer::Outcome::accepted) operator_requests_.erase(it);
+  done(action);
+}
+
+void Supervisor::perform(ha::LogEvent& action) {
+  note(action.severity, std::move(action.phase), std::move(action.text));
+}
+
+void Supervisor::perform(ha::EndBoot& action) {
+  // After the actions of this batch.
+  ports_.scheduler.post(in_this_boot([this, order = action] { end_boot(order); }));
+}
+
+void Supervisor::end_boot(const ha::EndBoot& order) {
+  drop_leases();
+  for (auto& [number, timer] : timers_) ports_.scheduler.cancel(timer);
+  timers_.clear();
+  ++boot_;  // what is under way belongs to the past
+  note(ha::Severity::notice, order.reboot ? "node.reboot" : "node.halted", order.why);
+  for (auto& [request, done] : std::exchange(operator_requests_, {})) {
+    done({request,
+          order.reboot ? ha::OperatorAnswer::Outcome::failed : ha::OperatorAnswer::Outcome::done,
+          {order.reboot ? "this node rebooted: " + order.why : order.why}});
+  }
+  auto go_on = [this, reboot = order.reboot] {
+    if (reboot) {
+      boot();
+    } else if (on_halted_) {
+      on_halted_();
+    }
+  };
+  if (!ports_.engine.running()) {
+    go_on();
+    return;
+  }
+  // The old engine's sockets and locks must be gone before a new boot looks at anything.
+  engine_stop_expected_ = true;
+  ports_.engine.on_ended([this, go_on](const std::string&) {
+    watchdog_.ended();
+    drop_engine_requests("the engine was stopped");
+    ports_.engine.on_ended([this](const std::string& how) { engine_ended(how); });
+    ports_.scheduler.post(go_on);
+  });
+  ports_.engine.kill();
+}
+
+void Supervisor::drop_leases() {
+  for (auto& lease : ports_.engine.shared().lease_until) {
+    lease.store(0, std::memory_order_release);
+  }
+}
+
+// ---- engine ----
+
+void Supervisor::engine_said(Bytes bytes) {
+  auto message = unarchive<FromEngine>(bytes);
+  if (!message) {
+    note(ha::Severity::error, "engine.malformed", "a message of the engine cannot be read");
+    ports_.engine.kill();
+    return;
+  }
+  std::visit([this](auto& fact) { engine_fact(fact); }, *message);
+}
+
+template <class Fact>
+void Supervisor::engine_fact(Fact& fact) {
+  feed(core_event(fact));
+}
+
+void Supervisor::engine_fact(ReadyFact& fact) {
+  nvram_persistent_ = fact.persistent;
+  feed(ha::EngineReady{fact.nvram, fact.persistent, fact.mirror_port});
+}
+
+void Supervisor::engine_fact(LogFact& fact) {
+  note(static_cast<ha::Severity>(fact.severity), std::move(fact.phase), std::move(fact.text));
+}
+
+void Supervisor::engine_fact(LunAnswer& fact) {
+  auto it = engine_requests_.find(fact.request);
+  if (it == engine_requests_.end()) return;  // gave up waiting
+  auto request = std::move(it->second);
+  engine_requests_.erase(it);
+  ports_.scheduler.cancel(request.limit);
+  request.done(fact);
+}
+
+void Supervisor::ask_engine(std::uint64_t request, ToEngine message, LunDone done) {
+  auto give_up = [this, request](const std::string& why) {
+    LunAnswer answer;
+    answer.request = request;
+    answer.why = why;
+    engine_fact(answer);
+  };
+  auto limit = ports_.scheduler.at(ports_.scheduler.now() + engine_answer_limit, [give_up] {
+    give_up("the engine does not answer; the change may still happen: see `duet lun list`");
+  });
+  engine_requests_.emplace(request, EngineRequest{std::move(done), limit});
+  if (!ports_.engine.running()) {
+    ports_.scheduler.post([give_up] { give_up("the engine of this node does not run"); });
+    return;
+  }
+  to_engine(message);
+}
+
+void Supervisor::drop_engine_requests(const std::string& why) {
+  for (auto& [number, request] : std::exchange(engine_requests_, {})) {
+    ports_.scheduler.cancel(request.limit);
+    LunAnswer answer;
+    answer.request = number;
+    answer.why = why;
+    request.done(answer);
+  }
+}
+
+void Supervisor::engine_ended(const std::string& how) {
+  watchdog_.ended();
+  engine_report_ = {};
+  drop_engine_requests("the engine ended");
+  bool expected = std::exchange(engine_stop_expected_, false);
+  feed(ha::EngineEnded{expected, engine_kill_reason_.empty() ? how : engine_kill_reason_});
+}
+
+void Supervisor::watch_engine() {
+  auto now = ports_.scheduler.now();
+  auto progress = ports_.engine.shared().engine_progress.load(std::memory_order_relaxed);
+  if (watchdog_.stalled(progress, now) && ports_.engine.running()) {
+    engine_kill_reason_ =
+        fmt::format("no progress for {} ms", config_.progress_limit / milliseconds(1));
+    watchdog_.ended();
+    ports_.engine.kill();
+  }
+  watchdog_timer_ = ports_.scheduler.at(now + watchdog_.interval(), [this] { watch_engine(); });
+}
+
+// ---- for people ----
+
+void Supervisor::operate(ha::OperatorVerb verb, NodeId node, bool force, OperatorDone done) {
+  if (operator_requests_.size() >= max_operator_requests) {
+    done({0, ha::OperatorAnswer::Outcome::refused, {"too many operator commands under way"}});
+    return;
+  }
+  auto request = ++last_request_;
+  operator_requests_.emplace(request, std::move(done));
+  feed(ha::OperatorRequest{request, verb, node, force});
+}
+
+void Supervisor::note(ha::Severity severity, std::string phase, std::string text) {
+  admin::EventItem event;
+  event.boottime_ns = ports_.scheduler.now().time_since_epoch().count();
+  event.wall_ns = ports_.wall_clock_ns();
+  event.severity = severity_name(severity);
+  event.phase = std::move(phase);
+  event.text = std::move(text);
+  events_.add(event);
+  ports_.log(events_.kept().back());
+}
+
+}  // namespace duet::node

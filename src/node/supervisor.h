@@ -1,0 +1,143 @@
+// The supervisor of a node: turns the actions of the HA core into I/O and its outcomes into events.
+// It decides nothing: what has to be decided is in ha/. One object for the life of the daemon; a
+// "reboot" of the node is a new HA core with a new boot nonce, and a new engine process.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ha/core.h"
+#include "node/config.h"
+#include "node/engine_channel.h"
+#include "node/engine_watchdog.h"
+#include "node/event_log.h"
+#include "ports/disk.h"
+#include "ports/engine_process.h"
+#include "ports/interconnect.h"
+#include "ports/scheduler.h"
+
+namespace duet::node {
+
+class Supervisor {
+ public:
+  struct Ports {
+    ports::Scheduler& scheduler;
+    ports::Interconnect& interconnect;
+    ports::EngineProcess& engine;
+    // By home node, in the order of the configuration's LUNs.
+    std::array<std::vector<ports::Disk*>, 3> disks;
+    std::function<BootNonce()> new_nonce;         // random, never 0
+    std::function<std::int64_t()> wall_clock_ns;  // since 1970, for people only
+    std::function<void(const admin::EventItem&)> log;
+  };
+  Supervisor(const Config& config, Ports ports);
+  ~Supervisor();
+
+  void start();
+  // Called once when the operator has halted the node: the daemon ends.
+  void on_halted(std::function<void()> callback) { on_halted_ = std::move(callback); }
+
+  // ---- for the control socket (node/control_service.h) ----
+  using LunDone = std::function<void(const LunAnswer&)>;
+  using OperatorDone = std::function<void(ha::OperatorAnswer)>;  // `accepted` first, then the end
+  void operate(ha::OperatorVerb verb, NodeId node, bool force, OperatorDone done);
+  // `request` is filled in. Fails when the engine does not answer in time.
+  template <class Order>
+  void ask_engine(Order order, LunDone done) {
+    order.request = ++last_request_;
+    ask_engine(order.request, ToEngine(std::move(order)), std::move(done));
+  }
+  const ha::Core& core() const { return *core_; }
+  const Config& config() const { return config_; }
+  EventLog& events() { return events_; }
+  const EngineReport& engine_report() const { return engine_report_; }
+  bool nvram_persistent() const { return nvram_persistent_; }
+  BootNonce nonce() const { return nonce_; }
+  const std::string& link_why() const { return link_why_; }
+  Ports& ports() { return ports_; }
+  void note(ha::Severity severity, std::string phase, std::string text);
+
+  static constexpr std::size_t max_operator_requests = 16;
+  static constexpr Duration engine_answer_limit = seconds(10);
+
+ private:
+  void boot();
+  void end_boot(const ha::EndBoot& order);
+  void feed(ha::Event event);
+  void run_queue();
+  ports::Disk* disk(ha::DiskRef ref);
+  void attach_disks();
+  // A callback that feeds an event only if the boot it was made in still runs.
+  template <class F>
+  auto in_this_boot(F f) {
+    return [this, boot = boot_, f = std::move(f)](auto&&... arguments) mutable {
+      if (boot == boot_) f(std::forward<decltype(arguments)>(arguments)...);
+    };
+  }
+
+  void perform(ha::PublishState& action);
+  void perform(ha::SetTimer& action);
+  void perform(ha::CancelTimer& action);
+  void perform(ha::DiskCommand& action);
+  void perform(ha::ReadPartnerState& action);
+  void perform(ha::SendMessage& action);
+  void perform(ha::RenewLease& action);
+  void perform(ha::StartEngine& action);
+  void perform(ha::StopEngine& action);
+  void perform(ha::DialMirror& action);
+  void perform(ha::HangUpMirror& action);
+  void perform(ha::OpenMirrorWindow& action);
+  void perform(ha::CloseMirrorWindow& action);
+  void perform(ha::AssumeIdentity& action);
+  void perform(ha::ReleaseIdentity& action);
+  void perform(ha::GrantDurability& action);
+  void perform(ha::PartnerFenced& action);
+  void perform(ha::OperatorAnswer& action);
+  void perform(ha::LogEvent& action);
+  void perform(ha::EndBoot& action);
+
+  void to_engine(const ToEngine& message) { ports_.engine.send(archive(message)); }
+  void ask_engine(std::uint64_t request, ToEngine message, LunDone done);
+  void engine_said(Bytes bytes);
+  void engine_fact(ReadyFact& fact);
+  void engine_fact(LunAnswer& fact);
+  void engine_fact(EngineReport& fact) { engine_report_ = std::move(fact); }
+  void engine_fact(LogFact& fact);
+  template <class Fact>
+  void engine_fact(Fact& fact);
+  void engine_ended(const std::string& how);
+  void watch_engine();
+  void drop_engine_requests(const std::string& why);
+  void drop_leases();
+
+  const Config config_;
+  Ports ports_;
+  std::unique_ptr<ha::Core> core_;
+  BootNonce nonce_;
+  std::uint64_t boot_ = 0;  // counts boots, so that late completions are told apart
+  std::vector<ha::Event> queue_;
+  bool running_queue_ = false;
+  std::unordered_map<std::uint64_t, ports::TimerId> timers_;
+  bool engine_stop_expected_ = false;
+  std::string engine_kill_reason_;
+  EngineWatchdog watchdog_;
+  ports::TimerId watchdog_timer_{};
+  EngineReport engine_report_;
+  bool nvram_persistent_ = false;
+  std::string link_why_;
+  struct EngineRequest {
+    LunDone done;
+    ports::TimerId limit;
+  };
+  std::unordered_map<std::uint64_t, EngineRequest> engine_requests_;
+  std::unordered_map<std::uint64_t, OperatorDone> operator_requests_;
+  std::uint64_t last_request_ = 0;
+  EventLog events_;
+  std::function<void()> on_halted_;
+};
+
+}  // namespace duet::node
