@@ -1,0 +1,148 @@
+#include "node/control_service.h"
+
+#include <fmt/format.h>
+
+#include "node/disk_report.h"
+
+namespace duet::node {
+namespace {
+
+admin::OperateOutcome outcome_of(ha::OperatorAnswer::Outcome outcome) {
+  using From = ha::OperatorAnswer::Outcome;
+  switch (outcome) {
+    case From::accepted:
+      return admin::OperateOutcome::accepted;
+    case From::done:
+      return admin::OperateOutcome::done;
+    case From::failed:
+      return admin::OperateOutcome::failed;
+    case From::refused:
+      return admin::OperateOutcome::refused;
+  }
+  UNREACHABLE();
+}
+
+ha::OperatorVerb verb_of(admin::Verb verb) {
+  switch (verb) {
+    case admin::Verb::takeover:
+      return ha::OperatorVerb::takeover;
+    case admin::Verb::giveback:
+      return ha::OperatorVerb::giveback;
+    case admin::Verb::halt:
+      return ha::OperatorVerb::halt;
+  }
+  return ha::OperatorVerb::takeover;
+}
+
+bool known(admin::Verb verb) {
+  return verb == admin::Verb::takeover || verb == admin::Verb::giveback ||
+         verb == admin::Verb::halt;
+}
+
+}  // namespace
+
+ControlService::~ControlService() {
+  *alive_ = false;
+  for (auto& [id, client] : clients_) supervisor_.events().unfollow(client.follower);
+}
+
+void ControlService::add_client(std::unique_ptr<ports::MessageChannel> channel) {
+  if (clients_.size() >= max_clients) return;
+  auto id = ++last_client_;
+  channel->on_message([this, id](Bytes bytes) { on_message(id, bytes); });
+  channel->on_closed([this, id] { remove(id); });
+  clients_[id].channel = std::move(channel);
+}
+
+void ControlService::remove(ClientId client) {
+  auto it = clients_.find(client);
+  if (it == clients_.end()) return;
+  supervisor_.events().unfollow(it->second.follower);
+  clients_.erase(it);
+}
+
+void ControlService::on_message(ClientId client, Bytes bytes) {
+  auto request = unarchive<admin::Request>(bytes);
+  if (!request) {
+    // Of another version, or nonsense: the channel is the caller, so it goes a turn later.
+    supervisor_.ports().scheduler.post([this, client, alive = alive_] {
+      if (*alive) remove(client);
+    });
+    return;
+  }
+  std::visit([&](const auto& r) { serve(client, r); }, *request);
+}
+
+void ControlService::reply(ClientId client, const admin::Reply& reply) {
+  auto it = clients_.find(client);
+  if (it != clients_.end()) it->second.channel->send(archive(reply));
+}
+
+void ControlService::serve(ClientId client, const admin::StatusQuery&) {
+  reply(client, status());
+}
+
+void ControlService::serve(ClientId client, const admin::EventsQuery& query) {
+  auto& events = supervisor_.events();
+  for (const auto& event : events.kept()) reply(client, event);
+  if (query.follow) {
+    auto& follower = clients_.at(client).follower;
+    events.unfollow(follower);
+    follower =
+        events.follow([this, client](const admin::EventItem& event) { reply(client, event); });
+    if (follower != 0) return;
+  }
+  reply(client, admin::EventsEnd{});
+}
+
+void ControlService::serve(ClientId client, const admin::Operate& request) {
+  auto answer = [this, client, alive = alive_](const ha::OperatorAnswer& a) {
+    if (*alive) reply(client, admin::OperateReply{outcome_of(a.outcome), a.reasons});
+  };
+  if (!known(request.verb) || request.node.value() < 1 || request.node.value() > 2) {
+    answer({0, ha::OperatorAnswer::Outcome::refused, {"no such command or node"}});
+    return;
+  }
+  supervisor_.operate(verb_of(request.verb), request.node, request.force, answer);
+}
+
+Supervisor::LunDone ControlService::answer_luns(ClientId client) {
+  return [this, client, alive = alive_](const LunAnswer& answer) {
+    if (!*alive) return;
+    admin::LunReply r;
+    r.ok = answer.ok;
+    r.why = answer.why;
+    for (const auto& l : answer.luns) {
+      r.luns.push_back({l.identity, l.number.value(), l.name, l.size, l.serial, l.naa});
+    }
+    reply(client, r);
+  };
+}
+
+void ControlService::serve(ClientId client, const admin::LunCreate& request) {
+  LunCreateOrder order;
+  order.identity = request.identity;
+  order.name = request.name;
+  order.size = request.size;
+  supervisor_.ask_engine(std::move(order), answer_luns(client));
+}
+
+void ControlService::serve(ClientId client, const admin::LunDelete& request) {
+  LunDeleteOrder order;
+  order.identity = request.identity;
+  order.name = request.name;
+  supervisor_.ask_engine(std::move(order), answer_luns(client));
+}
+
+void ControlService::serve(ClientId client, const admin::LunList&) {
+  supervisor_.ask_engine(LunListOrder{}, answer_luns(client));
+}
+
+void ControlService::serve(ClientId client, const admin::DiskList&) {
+  report_disks(supervisor_.config(), supervisor_.ports(),
+               [this, client, alive = alive_](admin::DiskReport report) {
+                 if (*alive) reply(client, std::move(report));
+               });
+}
+
+}  // namespace duet::node

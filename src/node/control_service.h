@@ -1,0 +1,55 @@
+// Serves the control socket of a node (admin/control.h): answers from what the supervisor knows, at
+// once, whatever the partner does.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "admin/control.h"
+#include "node/supervisor.h"
+#include "ports/message_channel.h"
+
+namespace duet::node {
+
+class ControlService {
+ public:
+  static constexpr std::size_t max_clients = 64;
+
+  explicit ControlService(Supervisor& supervisor, std::int64_t supervisor_pid)
+      : supervisor_(supervisor), supervisor_pid_(supervisor_pid) {}
+  ~ControlService();
+
+  // A new client; it is dropped when there are too many.
+  void add_client(std::unique_ptr<ports::MessageChannel> channel);
+
+ private:
+  struct Client {
+    std::unique_ptr<ports::MessageChannel> channel;
+    std::uint64_t follower = 0;
+  };
+  using ClientId = std::uint64_t;
+
+  void on_message(ClientId client, Bytes bytes);
+  void remove(ClientId client);
+  void reply(ClientId client, const admin::Reply& reply);
+
+  void serve(ClientId client, const admin::StatusQuery& query);
+  void serve(ClientId client, const admin::EventsQuery& query);
+  void serve(ClientId client, const admin::Operate& request);
+  void serve(ClientId client, const admin::LunCreate& request);
+  void serve(ClientId client, const admin::LunDelete& request);
+  void serve(ClientId client, const admin::LunList& request);
+  void serve(ClientId client, const admin::DiskList& request);
+
+  admin::StatusReport status() const;
+  Supervisor::LunDone answer_luns(ClientId client);
+
+  Supervisor& supervisor_;
+  std::int64_t supervisor_pid_;
+  std::map<ClientId, Client> clients_;
+  ClientId last_client_ = 0;
+  // Late answers must not reach us when we are gone.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace duet::node
