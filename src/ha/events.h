@@ -1,8 +1,10 @@
-// What goes in and out of the HA core of one node, for the length of one boot. Events are facts, actions
-// are orders; the core (core.h) never does I/O and the shell (node/supervisor.h) never decides.
+// What goes in and out of the HA core of one node, for the length of one boot. Events are facts,
+// actions are orders; the core (core.h) never does I/O and the shell (node/supervisor.h) never
+// decides.
 //
-// Granularity: single disk commands. So every interleaving of every takeover, giveback and boot, with
-// every failure of every command, happens inside the core where tables and simulation reach it.
+// Granularity: single disk commands. So every interleaving of every takeover, giveback and boot,
+// with every failure of every command, happens inside the core where tables and simulation reach
+// it.
 #pragma once
 
 #include <array>
@@ -62,10 +64,10 @@ using DiskOperation =
 using CommandId = Strong<struct HaCommandIdTag, std::uint64_t>;
 
 // The outcome of a disk command. Exactly one for each; the shell bounds its time.
-using DiskReply = std::variant<std::monostate,             // done, nothing to tell
-                               std::vector<std::byte>,     // ReadBlock
-                               ports::RegisteredKeys,      // ReadKeys
-                               ports::ReservationState>;   // ReadReservation
+using DiskReply = std::variant<std::monostate,            // done, nothing to tell
+                               std::vector<std::byte>,    // ReadBlock
+                               ports::RegisteredKeys,     // ReadKeys
+                               ports::ReservationState>;  // ReadReservation
 
 // ---- operator commands ----
 
@@ -105,15 +107,16 @@ struct PartnerStateRead {
 struct MessageArrived {
   std::vector<std::byte> bytes;
 };
-// The engine is running and connected to the supervisor. Its NVRAM: `nvram` names the region (random at
-// its creation); `persistent` as ports::Nvram says; mirror_port is where the partner's engine dials.
+// The engine is running and connected to the supervisor. Its NVRAM: `nvram` names the region
+// (random at its creation); `persistent` as ports::Nvram says; mirror_port is where the partner's
+// engine dials.
 struct EngineReady {
   std::uint64_t nvram = 0;
   bool persistent = false;
   std::uint16_t mirror_port = 0;
 };
-// The engine process has ended, or its progress stalled past the limit and it was killed. All its sockets
-// are closed when this event comes.
+// The engine process has ended, or its progress stalled past the limit and it was killed. All its
+// sockets are closed when this event comes.
 struct EngineEnded {
   bool expected = false;  // after StopEngine
   std::string how;        // "signal 6 (Aborted)", "exit 0", "no progress for 5000 ms"
@@ -144,11 +147,10 @@ struct EngineFenced {  // the engine met a reservation conflict on a disk of thi
   NodeId identity;
 };
 
-using Event =
-    std::variant<Started, TimerExpired, DiskCompleted, DiskConnection, DiskAttention, LinkChanged,
-                 PartnerStateRead, MessageArrived, EngineReady, EngineEnded, MirrorWindowClosed,
-                 IdentityAssumed, AssumeFailed, IdentityReleased, ReleaseFailed, DurabilityWanted,
-                 EngineFenced, OperatorRequest>;
+using Event = std::variant<Started, TimerExpired, DiskCompleted, DiskConnection, DiskAttention,
+                           LinkChanged, PartnerStateRead, MessageArrived, EngineReady, EngineEnded,
+                           MirrorWindowClosed, IdentityAssumed, AssumeFailed, IdentityReleased,
+                           ReleaseFailed, DurabilityWanted, EngineFenced, OperatorRequest>;
 
 // ---- actions ----
 
@@ -171,7 +173,8 @@ struct ReadPartnerState {};
 struct SendMessage {  // at most once, no answer; lost when the link is not ready
   std::vector<std::byte> bytes;
 };
-// Replies to clients of `identity` may leave until `until`; never moves back except to Instant{} (none).
+// Replies to clients of `identity` may leave until `until`; never moves back except to Instant{}
+// (none).
 struct RenewLease {
   NodeId identity;
   Instant until;
@@ -191,9 +194,9 @@ struct OpenMirrorWindow {
   BootNonce partner_nonce;
 };
 struct CloseMirrorWindow {};
-// Serve `identity`: register `key` on its disks, verify the reservation is `holder`'s, open the pool, replay
-// the log of `log_epoch` if `replay`, start the new epoch, make a consistency point, bring up its target and
-// addresses. Acknowledge nothing before GrantDurability.
+// Serve `identity`: register `key` on its disks, verify the reservation is `holder`'s, open the
+// pool, replay the log of `log_epoch` if `replay`, start the new epoch, make a consistency point,
+// bring up its target and addresses. Acknowledge nothing before GrantDurability.
 struct AssumeIdentity {
   NodeId identity;
   Epoch epoch;
@@ -202,8 +205,8 @@ struct AssumeIdentity {
   ReservationKey key;     // the engine's own registration
   ReservationKey holder;  // the supervisor's key, which holds the reservation
 };
-// Stop serving: refuse new commands in a way that initiators retry, drain, final consistency point, close
-// the pool, unregister, take target and addresses down.
+// Stop serving: refuse new commands in a way that initiators retry, drain, final consistency point,
+// close the pool, unregister, take target and addresses down.
 struct ReleaseIdentity {
   NodeId identity;
 };
@@ -229,18 +232,18 @@ struct LogEvent {
   std::string phase;  // stable word for timelines: "takeover.fenced", "giveback.mailbox_written"
   std::string text;
 };
-// Ends this boot: the shell stops the engine, and starts a new boot with a new nonce (reboot) or leaves
-// the node halted until the operator starts it again.
+// Ends this boot: the shell stops the engine, and starts a new boot with a new nonce (reboot) or
+// leaves the node halted until the operator starts it again.
 struct EndBoot {
   bool reboot;
   std::string why;
 };
 
-using Action = std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState,
-                            SendMessage, RenewLease, StartEngine, StopEngine, DialMirror,
-                            HangUpMirror, OpenMirrorWindow, CloseMirrorWindow, AssumeIdentity,
-                            ReleaseIdentity, GrantDurability, PartnerFenced, OperatorAnswer,
-                            LogEvent, EndBoot>;
+using Action =
+    std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState, SendMessage,
+                 RenewLease, StartEngine, StopEngine, DialMirror, HangUpMirror, OpenMirrorWindow,
+                 CloseMirrorWindow, AssumeIdentity, ReleaseIdentity, GrantDurability, PartnerFenced,
+                 OperatorAnswer, LogEvent, EndBoot>;
 using Actions = std::vector<Action>;
 
 }  // namespace duet::ha

@@ -1,5 +1,5 @@
-// The mailbox of an identity: one block on each of its mailbox disks, in two copies, and a heartbeat block
-// beside it. Format: docs/formats/mailbox.md. Invariants I4, I5, I7.
+// The mailbox of an identity: one block on each of its mailbox disks, in two copies, and a
+// heartbeat block beside it. Format: docs/formats/mailbox.md. Invariants I4, I5, I7.
 #pragma once
 
 #include <cstdint>
@@ -29,13 +29,14 @@ struct Mailbox {
   Intent intent = Intent::none;
   std::uint8_t reason = 0;       // of the last change, a ha::Reason
   LogSequence durability_since;  // first record under `durability`
-  // The records to replay after a crash: those of this epoch, in the NVRAM regions named here. log_epoch
-  // stays behind `epoch` until the replay is on disk, so that dying in the middle replays again.
+  // The records to replay after a crash: those of this epoch, in the NVRAM regions named here.
+  // log_epoch stays behind `epoch` until the replay is on disk, so that dying in the middle replays
+  // again.
   Epoch log_epoch;
   std::uint64_t nvram_server = 0;  // region of the node that wrote the log
   std::uint64_t nvram_mirror = 0;  // region of its partner; 0 unless mirrored
   BootNonce writer;
-  std::vector<DiskId> disks;       // all disks of the identity: who takes over fences every one
+  std::vector<DiskId> disks;  // all disks of the identity: who takes over fences every one
   bool operator==(const Mailbox&) const = default;
 };
 
@@ -44,6 +45,8 @@ inline constexpr std::size_t max_mailbox_disk_ids = 64;
 
 std::vector<std::byte> encode(const Mailbox& mailbox);  // one block
 Result<Mailbox> decode_mailbox(Bytes block);            // invalid, unsupported_version
+// What the formatter writes into both copies on every mailbox disk of a new shelf.
+Mailbox first_mailbox(ClusterId cluster, NodeId identity, std::vector<DiskId> disks);
 
 // Written by the serving node every heartbeat interval; alive = the block changes.
 struct Heartbeat {
