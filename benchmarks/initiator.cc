@@ -146,7 +146,7 @@ void Session::on_done(iscsi_context*, int status, void* data, void* private_data
   const Outcome outcome = command->capacity && status == SCSI_STATUS_GOOD
                               ? Outcome::good  // its answer is shorter than what we ask for
                               : classify(status, task.get());
-  const std::string what = describe(status, task.get());
+  const std::string what = outcome == Outcome::good ? "" : describe(status, task.get());
   const Reply reply{outcome, what};
   if (!command->capacity) return command->done(reply);
   Capacity capacity;
