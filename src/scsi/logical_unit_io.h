@@ -1,6 +1,6 @@
-// What goes in and out of a SCSI logical unit. The unit itself (logical_unit.h) is sans-I/O: commands
-// and completions in, actions out. The disk shelf and the LUN service drive the same unit; they differ
-// only in how they perform the store actions.
+// What goes in and out of a SCSI logical unit. The unit itself (logical_unit.h) is sans-I/O:
+// commands and completions in, actions out. The disk shelf and the LUN service drive the same unit;
+// they differ only in how they perform the store actions.
 //
 // Terms are those of SAM-5, SPC-4 and SBC-3.
 #pragma once
@@ -16,8 +16,9 @@
 
 namespace duet::scsi {
 
-// An I_T nexus: who talks to us through which of our ports (SAM-5 4.7). For iSCSI the initiator port
-// is name + ISID (RFC 7143 4.4), so it survives the loss of the connection; reservations belong to it.
+// An I_T nexus: who talks to us through which of our ports (SAM-5 4.7). For iSCSI the initiator
+// port is name + ISID (RFC 7143 4.4), so it survives the loss of the connection; reservations
+// belong to it.
 struct Nexus {
   std::string initiator_name;              // iSCSI name, e.g. iqn.2026-11.com.example:host
   std::array<std::uint8_t, 6> isid{};      // initiator session id
@@ -37,8 +38,8 @@ struct Command {
   Nexus nexus;
   TaskAttribute attribute = TaskAttribute::simple;
   std::array<std::uint8_t, 16> cdb{};
-  std::vector<Slice> data_out;          // complete: the transport has collected it
-  std::uint32_t data_in_expected = 0;   // bytes the initiator is ready to take
+  std::vector<Slice> data_out;         // complete: the transport has collected it
+  std::uint32_t data_in_expected = 0;  // bytes the initiator is ready to take
 };
 
 enum class StatusCode : std::uint8_t {  // SAM-5 table 33
@@ -54,9 +55,10 @@ enum class StatusCode : std::uint8_t {  // SAM-5 table 33
 
 struct Response {
   StatusCode status = StatusCode::good;
-  std::vector<std::byte> sense;     // SPC-4 4.5.3 fixed format with check_condition, else empty
-  std::vector<Slice> data_in;       // already cut to the CDB's allocation length
-  std::uint32_t data_out_wanted = 0;  // bytes of data-out the CDB asked for: the transport's residual
+  std::vector<std::byte> sense;  // SPC-4 4.5.3 fixed format with check_condition, else empty
+  std::vector<Slice> data_in;    // already cut to the CDB's allocation length
+  std::uint32_t data_out_wanted =
+      0;  // bytes of data-out the CDB asked for: the transport's residual
 };
 
 enum class TaskManagement : std::uint8_t {  // RFC 7143 11.5.1 function codes
@@ -71,13 +73,14 @@ enum class TaskManagement : std::uint8_t {  // RFC 7143 11.5.1 function codes
 
 // ---- actions: orders of a logical unit, performed in order ----
 
-// The answer to a command. Each command gets exactly one, unless it is aborted: then CommandAborted.
+// The answer to a command. Each command gets exactly one, unless it is aborted: then
+// CommandAborted.
 struct Respond {
   CommandTag tag;
   Response response;
 };
-// The command was aborted by another one (PREEMPT AND ABORT, CLEAR TASK SET, a reset) and nothing is
-// sent for it (TAS = 0). Comes only when its store work has ended: its data can land no more.
+// The command was aborted by another one (PREEMPT AND ABORT, CLEAR TASK SET, a reset) and nothing
+// is sent for it (TAS = 0). Comes only when its store work has ended: its data can land no more.
 struct CommandAborted {
   CommandTag tag;
 };
@@ -131,13 +134,13 @@ using Actions = std::vector<Action>;
 struct StoreDone {
   enum class Outcome : std::uint8_t {
     ok,
-    cancelled,      // after StoreAbort
-    read_failed,    // MEDIUM ERROR, UNRECOVERED READ ERROR
-    write_failed,   // MEDIUM ERROR, WRITE ERROR
-    not_ready,      // the node is not able to serve now: NOT READY 02/04/0A, initiators retry
-    busy,           // a bound was reached: status BUSY, initiators retry
-    no_space,       // DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT 07/27/07
-    conflict,       // RESERVATION CONFLICT below us
+    cancelled,     // after StoreAbort
+    read_failed,   // MEDIUM ERROR, UNRECOVERED READ ERROR
+    write_failed,  // MEDIUM ERROR, WRITE ERROR
+    not_ready,     // the node is not able to serve now: NOT READY 02/04/0A, initiators retry
+    busy,          // a bound was reached: status BUSY, initiators retry
+    no_space,      // DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT 07/27/07
+    conflict,      // RESERVATION CONFLICT below us
   };
   StoreTag tag;
   Outcome outcome = Outcome::ok;

@@ -1,0 +1,251 @@
+#include "scsi/opcodes.h"
+
+#include <algorithm>
+
+namespace duet::scsi {
+
+namespace {
+
+// Usage maps. Byte 1 of the medium commands: 18h = DPO | FUA, 02h = FUA_NV (obsolete, tolerated).
+// GROUP NUMBER (1Fh) is accepted and has no effect. The control byte is 0: no NACA.
+constexpr Opcode table[] = {
+    {0x00, {}, 6, false, {0x00}},                          // TEST UNIT READY
+    {0x03, {}, 6, false, {0x03, 0, 0, 0, 0xff}},           // REQUEST SENSE
+    {0x08, {}, 6, false, {0x08, 0x1f, 0xff, 0xff, 0xff}},  // READ(6)
+    {0x0a, {}, 6, false, {0x0a, 0x1f, 0xff, 0xff, 0xff}},  // WRITE(6)
+    {0x12, {}, 6, false, {0x12, 0x01, 0xff, 0xff, 0xff}},  // INQUIRY
+    {0x15, {}, 6, false, {0x15, 0x11, 0, 0, 0xff}},        // MODE SELECT(6)
+    {0x16, {}, 6, false, {0x16}},                          // RESERVE(6)
+    {0x17, {}, 6, false, {0x17}},                          // RELEASE(6)
+    {0x1a, {}, 6, false, {0x1a, 0x08, 0xff, 0xff, 0xff}},  // MODE SENSE(6)
+    {0x1b, {}, 6, false, {0x1b, 0x01, 0, 0x0f, 0xf7}},     // START STOP UNIT
+    {0x25, {}, 10, false, {0x25}},                         // READ CAPACITY(10)
+    {0x28, {}, 10, false, {0x28, 0x1a, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff}},  // READ(10)
+    {0x2a, {}, 10, false, {0x2a, 0x1a, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff}},  // WRITE(10)
+    {0x2e,
+     {},
+     10,
+     false,
+     {0x2e, 0x12, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff}},  // WRITE AND VERIFY(10)
+    {0x2f, {}, 10, false, {0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff}},  // VERIFY(10)
+    {0x34, {}, 10, false, {0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff}},  // PRE-FETCH(10)
+    {0x35,
+     {},
+     10,
+     false,
+     {0x35, 0x06, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff}},  // SYNCHRONIZE CACHE(10)
+    {0x41,
+     {},
+     10,
+     false,
+     {0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff}},              // WRITE SAME(10)
+    {0x42, {}, 10, true, {0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff}},         // UNMAP
+    {0x55, {}, 10, false, {0x55, 0x11, 0, 0, 0, 0, 0, 0xff, 0xff}},        // MODE SELECT(10)
+    {0x5a, {}, 10, false, {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff}},  // MODE SENSE(10)
+    {0x5e, 0x00, 10, false, {0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff}},      // PERSISTENT RESERVE IN
+    {0x5e, 0x01, 10, false, {0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff}},
+    {0x5e, 0x02, 10, false, {0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff}},
+    {0x5e, 0x03, 10, false, {0x5e, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff}},
+    {0x5f,
+     0x00,
+     10,
+     false,
+     {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},  // PERSISTENT RESERVE OUT
+    {0x5f, 0x01, 10, false, {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+    {0x5f, 0x02, 10, false, {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+    {0x5f, 0x03, 10, false, {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+    {0x5f, 0x04, 10, false, {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+    {0x5f, 0x05, 10, false, {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+    {0x5f, 0x06, 10, false, {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+    {0x5f, 0x07, 10, false, {0x5f, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+    {0x88,
+     {},
+     16,
+     false,
+     {0x88, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // READ(16)
+    {0x89,
+     {},
+     16,
+     false,
+     {0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff,
+      0x1f}},  // COMPARE AND WRITE
+    {0x8a,
+     {},
+     16,
+     false,
+     {0x8a, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // WRITE(16)
+    {0x8b,
+     {},
+     16,
+     false,
+     {0x8b, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // ORWRITE(16)
+    {0x8e,
+     {},
+     16,
+     false,
+     {0x8e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // WRITE AND VERIFY(16)
+    {0x8f,
+     {},
+     16,
+     false,
+     {0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // VERIFY(16)
+    {0x90,
+     {},
+     16,
+     false,
+     {0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // PRE-FETCH(16)
+    {0x91,
+     {},
+     16,
+     false,
+     {0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // SYNCHRONIZE CACHE(16)
+    {0x93,
+     {},
+     16,
+     false,
+     {0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0x1f}},  // WRITE SAME(16)
+    {0x9e,
+     0x10,
+     16,
+     false,
+     {0x9e, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}},  // READ CAPACITY(16)
+    {0x9e,
+     0x12,
+     16,
+     false,
+     {0x9e, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0xff}},                                                                 // GET LBA STATUS
+    {0xa0, {}, 12, false, {0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}},  // REPORT LUNS
+    {0xa3,
+     0x0a,
+     12,
+     false,
+     {0xa3, 0x3f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}},  // REPORT TARGET PORT GROUPS
+    {0xa3,
+     0x0c,
+     12,
+     false,
+     {0xa3, 0x1f, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0xff}},  // REPORT SUPPORTED OPERATION CODES
+    {0xa8,
+     {},
+     12,
+     false,
+     {0xa8, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f}},  // READ(12)
+    {0xaa,
+     {},
+     12,
+     false,
+     {0xaa, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f}},  // WRITE(12)
+    {0xae,
+     {},
+     12,
+     false,
+     {0xae, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f}},  // WRITE AND VERIFY(12)
+    {0xaf,
+     {},
+     12,
+     false,
+     {0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f}},  // VERIFY(12)
+};
+
+constexpr std::uint32_t nominal_seconds = 1;       // what a command takes
+constexpr std::uint32_t recommended_seconds = 30;  // after which an initiator may give up
+
+void put_be(std::vector<std::byte>& out, std::uint64_t value, int bytes) {
+  for (int i = bytes - 1; i >= 0; --i) out.push_back(static_cast<std::byte>(value >> (8 * i)));
+}
+
+// SPC-4 table 285.
+void put_timeouts(std::vector<std::byte>& out) {
+  put_be(out, 10, 2);
+  put_be(out, 0, 2);
+  put_be(out, nominal_seconds, 4);
+  put_be(out, recommended_seconds, 4);
+}
+
+std::vector<std::byte> all_commands(bool timeouts, bool thin) {
+  std::vector<std::byte> out;
+  put_be(out, 0, 4);
+  for (const auto& o : table) {
+    if (o.thin_only && !thin) continue;
+    put_be(out, o.code, 1);
+    put_be(out, 0, 1);
+    put_be(out, o.service_action.value_or(0), 2);
+    put_be(out, 0, 1);
+    put_be(out, (timeouts ? 2u : 0u) | (o.service_action ? 1u : 0u), 1);
+    put_be(out, o.length, 2);
+    if (timeouts) put_timeouts(out);
+  }
+  store_be(out.data(), static_cast<std::uint32_t>(out.size() - 4));
+  return out;
+}
+
+std::vector<std::byte> one_command(const Opcode* o, bool timeouts) {
+  std::vector<std::byte> out;
+  put_be(out, 0, 1);
+  if (!o) {
+    put_be(out, 1, 1);  // not supported
+    put_be(out, 0, 2);
+    return out;
+  }
+  put_be(out, 3u | (timeouts ? 0x80u : 0u), 1);  // supported as the standard says
+  put_be(out, o->length, 2);
+  Cdb usage = o->usage;
+  if (o->service_action) {  // the map shows the service action itself
+    usage[1] = static_cast<std::uint8_t>((usage[1] & ~0x1f) | *o->service_action);
+  }
+  for (int i = 0; i < o->length; ++i) put_be(out, usage[static_cast<std::size_t>(i)], 1);
+  if (timeouts) put_timeouts(out);
+  return out;
+}
+
+}  // namespace
+
+std::span<const Opcode> opcodes() {
+  return table;
+}
+
+const Opcode* find_opcode(const Cdb& cdb) {
+  auto it = std::ranges::find_if(table, [&](const Opcode& o) {
+    return o.code == cdb[0] && (!o.service_action || *o.service_action == (cdb[1] & 0x1f));
+  });
+  return it == std::end(table) ? nullptr : it;
+}
+
+std::expected<std::vector<std::byte>, Sense> supported_opcodes(
+    const ReportSupportedOpcodes& request, bool thin) {
+  if (request.options == 0) return all_commands(request.timeouts, thin);
+  const auto usable = [&](const Opcode& o) {
+    return o.code == request.opcode && (!o.thin_only || thin);
+  };
+  const auto* any = std::ranges::find_if(table, usable);
+  const bool known = any != std::end(table);
+  const bool has_actions = known && any->service_action.has_value();
+  const auto* exact = std::ranges::find_if(table, [&](const Opcode& o) {
+    return usable(o) && o.service_action.value_or(0) == request.service_action;
+  });
+  const Opcode* found = exact == std::end(table) ? nullptr : exact;
+  switch (request.options) {
+    case 1:  // an operation code without service actions
+      if (has_actions) return std::unexpected(sense::invalid_field_in_cdb);
+      return one_command(known ? any : nullptr, request.timeouts);
+    case 2:  // one with service actions
+      if (known && !has_actions) return std::unexpected(sense::invalid_field_in_cdb);
+      return one_command(found, request.timeouts);
+    case 3:
+      return one_command(found, request.timeouts);
+    default:
+      return std::unexpected(sense::invalid_field_in_cdb);
+  }
+}
+
+}  // namespace duet::scsi
