@@ -9,7 +9,7 @@ namespace duet {
 
 enum class Durability : std::uint8_t {
   mirrored = 1,       // in the NVRAM of both nodes
-  local = 2,          // in the NVRAM of the serving node only; the partner is fenced or down
+  local = 2,          // only in the serving node's persistent NVRAM: the partner must not take over
   write_through = 3,  // on disk: the acknowledgement waited for its consistency point
 };
 
