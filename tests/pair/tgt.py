@@ -8,6 +8,8 @@ import processes
 
 IQN = "iqn.2026-11.org.duet:tgt"
 PORT = 3260
+# tgtadm has no word for "write cache off"; this is what tgt-admin sends for it.
+CACHING_PAGE_WCE_OFF = "mode_page=8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14:0:0:0:0:0:0"
 
 
 class Tgt:
@@ -35,7 +37,7 @@ class Tgt:
             self._must("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", str(lun), "-b",
                        str(path), "--bstype", "rdwr", *flags)
         self._must("--op", "update", "--mode", "logicalunit", "--tid", "1", "--lun", "2", "--params",
-                   "write-cache=off")
+                   CACHING_PAGE_WCE_OFF)
 
     def _run(self, *arguments):
         return subprocess.run([self._admin, "-C", self._control, "--lld", "iscsi", *arguments],

@@ -1,0 +1,39 @@
+#!/usr/bin/python3
+"""The survivor fails too, in the middle of its takeover, and comes back: the replay starts over."""
+
+import unittest
+
+import pair as pair_module
+import scenario
+
+
+class DoubleFailure(scenario.Scenario):
+    def run_with(self, phase, fail_survivor):
+        urls = self.start_with_luns()
+        with self.load(urls) as load:
+            t = self.red.crash_engine()
+            self.pair.wait_event(phase, t, 20, "blue")
+            fail_survivor()
+            self.blue.wait_status(pair_module.serves_both, 30, "serves both identities again")
+            load.wait_flowing(pair_module.boottime_ns(), 20 * self.pair.scale)
+            self.blue.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back to red")
+            self.blue.must("giveback", "red")
+            self.pair.wait_healthy()
+            self.assert_nothing_lost(load)
+
+    def kill_and_start_blue(self):
+        self.blue.kill()
+        self.blue.start()
+
+    def test_survivor_killed_once_the_disks_are_fenced(self):
+        self.run_with("takeover.fenced", self.kill_and_start_blue)
+
+    def test_survivor_killed_once_the_mailbox_is_marked(self):
+        self.run_with("takeover.marked", self.kill_and_start_blue)
+
+    def test_engine_of_the_survivor_panics_during_replay(self):
+        self.run_with("takeover.marked", self.blue.crash_engine)
+
+
+if __name__ == "__main__":
+    unittest.main()
