@@ -1,0 +1,246 @@
+#include "node/logged_storage.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace duet::node {
+
+namespace {
+
+std::unexpected<Error> not_served() {
+  return fail(ErrorCode::cancelled, "the identity is not served any more");
+}
+
+}  // namespace
+
+LoggedStorage::LoggedStorage(ports::Scheduler& scheduler, ports::Nvram& nvram,
+                             const nvlog::RegionLayout& layout, NodeId identity,
+                             filesystem::Storage& storage, ports::MirrorLink* mirror, Hooks hooks)
+    : scheduler_(scheduler),
+      nvram_(nvram),
+      layout_(layout),
+      identity_(identity),
+      storage_(storage),
+      mirror_(mirror),
+      hooks_(std::move(hooks)) {}
+
+LoggedStorage::~LoggedStorage() {
+  stop();
+  *alive_ = false;
+}
+
+Status LoggedStorage::start(Epoch epoch, NodeId self, bool partner_down) {
+  epoch_ = epoch;
+  nvlog::Log::Options options;
+  options.persistent = nvram_.persistent();
+  log_.emplace(nvram_, layout_, identity_, nvlog::empty_plan(storage_.position()), options);
+  nvlog::Actions actions;
+  if (auto started = log_->start(epoch, self, partner_down, actions); !started) {
+    log_.reset();
+    return started;
+  }
+  for (const auto& action : actions) std::visit([this](const auto& a) { perform(a); }, action);
+  if (mirror_ && mirror_->outgoing_up()) log_event(nvlog::MirrorUp{});
+  return {};
+}
+
+// ---- changes ----
+
+LoggedStorage::Touched LoggedStorage::touched_by(const filesystem::Record& record) {
+  if (const auto* write = std::get_if<filesystem::WriteRecord>(&record)) {
+    Touched touched{write->lun, write->offset, 0};
+    for (const auto& slice : write->data) touched.length += slice.bytes.size();
+    return touched;
+  }
+  if (const auto* zero = std::get_if<filesystem::ZeroRecord>(&record)) {
+    return {zero->lun, zero->offset, zero->length};
+  }
+  return {};
+}
+
+void LoggedStorage::submit(const filesystem::Record& record, ports::Done<void> done) {
+  enqueue({filesystem::encode(record), touched_by(record), std::move(done)});
+}
+
+void LoggedStorage::submit(filesystem::LogRecord prepared, ports::Done<void> done) {
+  enqueue({std::move(prepared), {}, std::move(done)});
+}
+
+void LoggedStorage::enqueue(Waiting change) {
+  auto refuse = [&](ErrorCode code, const char* why) {
+    scheduler_.post(
+        [done = std::move(change.done), code, why]() mutable { done(fail(code, why)); });
+  };
+  if (stopped_ || !log_) return refuse(ErrorCode::cancelled, "the identity is not served");
+  if (waiting_.size() >= max_waiting) {
+    return refuse(ErrorCode::busy, "too many changes wait for the log");
+  }
+  waiting_.push_back(std::move(change));
+  if (waiting_.size() == 1) resume_waiting();
+}
+
+// In order: a change that must wait holds back those behind it.
+void LoggedStorage::resume_waiting() {
+  while (!waiting_.empty() && !stopped_ && try_submit(waiting_.front())) waiting_.pop_front();
+}
+
+bool LoggedStorage::try_submit(Waiting& change) {
+  auto finish = [&](Error error) {
+    scheduler_.post([done = std::move(change.done), error = std::move(error)]() mutable {
+      done(std::unexpected(std::move(error)));
+    });
+    return true;
+  };
+  if (auto admitted = storage_.admit(change.record); !admitted) {
+    if (admitted.error().code != ErrorCode::busy) return finish(admitted.error());
+    storage_.start_consistency_point();
+    return false;
+  }
+  auto sequence = log_->append(change.record.kind, change.record.words, change.record.payload);
+  schedule_commit();
+  if (!sequence) {
+    if (sequence.error().code != ErrorCode::no_space) return finish(sequence.error());
+    return false;  // the commit demands a consistency point, which resumes us
+  }
+  unacknowledged_.push_back({*sequence, change.touched, std::move(change.done)});
+  auto applied = storage_.apply(log_->position(*sequence), change.record);
+  if (!applied) {
+    // admit() said yes: this is our own mistake, and going on could make it the clients'.
+    hooks_.failed(applied.error().message);
+  }
+  return true;
+}
+
+// ---- reads ----
+
+LogSequence LoggedStorage::last_conflict(LunNumber lun, std::uint64_t offset,
+                                         std::uint64_t length) const {
+  for (auto it = unacknowledged_.rbegin(); it != unacknowledged_.rend(); ++it) {
+    const auto& t = it->touched;
+    if (t.lun == lun && t.offset < offset + length && offset < t.offset + t.length) {
+      return it->sequence;
+    }
+  }
+  return {};
+}
+
+void LoggedStorage::read(LunNumber lun, std::uint64_t offset, std::uint64_t length,
+                         ports::Done<std::vector<Slice>> done) {
+  LogSequence until = last_conflict(lun, offset, length);
+  if (until == LogSequence{}) {
+    storage_.read(lun, offset, length, std::move(done));
+    return;
+  }
+  storage_.read(lun, offset, length,
+                [this, until, alive = alive_,
+                 done = std::move(done)](Result<std::vector<Slice>> data) mutable {
+                  if (!*alive) return done(not_served());
+                  hold(until, [done = std::move(done), data = std::move(data)](bool ok) mutable {
+                    // Not acknowledged: the change may be lost, so its data is not shown.
+                    done(ok ? std::move(data) : not_served());
+                  });
+                });
+}
+
+void LoggedStorage::hold(LogSequence until, Held go_on) {
+  if (log_ && log_->acknowledged() >= until) {
+    go_on(true);
+  } else if (stopped_) {
+    go_on(false);
+  } else {
+    held_.emplace(until, std::move(go_on));
+  }
+}
+
+void LoggedStorage::flush(ports::Done<void> done) {
+  LogSequence until = unacknowledged_.empty() ? LogSequence{} : unacknowledged_.back().sequence;
+  if (until == LogSequence{}) {
+    scheduler_.post([done = std::move(done)]() mutable { done({}); });
+  } else {
+    hold(until,
+         [done = std::move(done)](bool ok) mutable { done(ok ? Result<void>() : not_served()); });
+  }
+}
+
+// ---- log ----
+
+// One commit for everything that arrived in this turn.
+void LoggedStorage::schedule_commit() {
+  if (std::exchange(commit_scheduled_, true)) return;
+  scheduler_.post([this, alive = alive_] {
+    if (!*alive) return;
+    commit_scheduled_ = false;
+    log_event(nvlog::Commit{});
+  });
+}
+
+void LoggedStorage::log_event(const nvlog::Event& event) {
+  if (!log_) return;
+  nvlog::Actions actions;
+  log_->on_event(event, actions);
+  for (const auto& action : actions) std::visit([this](const auto& a) { perform(a); }, action);
+}
+
+void LoggedStorage::perform(const nvlog::MirrorWrite& action) {
+  ASSERT(mirror_);
+  mirror_->write(action.offset, action.length,
+                 [this, id = action.id, alive = alive_](Result<void> r) {
+                   if (!*alive) return;
+                   log_event(r ? nvlog::Event(nvlog::MirrorWritten{id})
+                               : nvlog::Event(nvlog::MirrorFailed{id}));
+                 });
+}
+
+void LoggedStorage::perform(const nvlog::RequestMark& action) {
+  hooks_.want_durability(action.mark.mode, action.mark.sequence);
+}
+
+void LoggedStorage::perform(const nvlog::Acknowledge& action) {
+  while (!unacknowledged_.empty() && unacknowledged_.front().sequence <= action.through) {
+    auto done = std::move(unacknowledged_.front().done);
+    unacknowledged_.pop_front();
+    done({});
+  }
+  while (!held_.empty() && held_.begin()->first <= action.through) {
+    auto go_on = std::move(held_.begin()->second);
+    held_.erase(held_.begin());
+    go_on(true);
+  }
+}
+
+void LoggedStorage::perform(const nvlog::StartConsistencyPoint&) {
+  storage_.start_consistency_point();
+}
+
+void LoggedStorage::on_mirror(bool up) {
+  if (!mirror_) return;
+  log_event(up ? nvlog::Event(nvlog::MirrorUp{}) : nvlog::Event(nvlog::MirrorDown{}));
+}
+
+void LoggedStorage::on_grant(Durability mode, LogSequence since) {
+  log_event(nvlog::DurabilityMarked{{mode, epoch_, since}});
+}
+
+void LoggedStorage::on_partner_down(bool down) {
+  log_event(nvlog::PartnerDown{down});
+}
+
+void LoggedStorage::on_consistency_point(const nvlog::LogPosition& position) {
+  if (stopped_) return;
+  log_event(nvlog::ConsistencyPointDone{position.sequence});
+  resume_waiting();
+}
+
+void LoggedStorage::stop() {
+  if (std::exchange(stopped_, true)) return;
+  log_event(nvlog::Stop{});
+  for (auto& entry : std::exchange(unacknowledged_, {})) entry.done(not_served());
+  for (auto& entry : std::exchange(waiting_, {})) entry.done(not_served());
+  for (auto& [until, go_on] : std::exchange(held_, {})) go_on(false);
+}
+
+std::optional<Durability> LoggedStorage::durability() const {
+  return log_ ? log_->marked() : std::nullopt;
+}
+
+}  // namespace duet::node
