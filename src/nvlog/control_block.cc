@@ -1,5 +1,7 @@
 #include "nvlog/control_block.h"
 
+#include <algorithm>
+
 #include "base/crc32c.h"
 
 namespace duet::nvlog {
@@ -48,6 +50,15 @@ ControlBlock read_control_block(Bytes region, const RegionLayout& layout, NodeId
     found = true;
   }
   return best;
+}
+
+void duplicate_control_block(ports::Nvram& nvram, const RegionLayout& layout, NodeId identity) {
+  auto bytes = encode(read_control_block(nvram.region(), layout, identity));
+  for (unsigned copy = 0; copy < 2; ++copy) {
+    MutableBytes at =
+        nvram.region().subspan(layout.control_block(identity, copy).offset, bytes.size());
+    if (!std::ranges::equal(at, bytes)) nvram.copy(at, bytes);
+  }
 }
 
 }  // namespace duet::nvlog

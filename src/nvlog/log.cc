@@ -99,7 +99,7 @@ void Log::on(const MirrorUp&) {
   at_partner_ = ring_.freed();
   resync_target_ = ring_.head();
   resync_rounds_ = 1;
-  control_unsent_ = {true, true};
+  sealing_ = false;
 }
 
 void Log::on(const MirrorDown&) {
@@ -129,15 +129,21 @@ void Log::on(const MirrorWritten& event) {
   at_partner_ = std::max(ring_.freed(), ring_.sequence_through(std::max(written_, ring_.tail())));
 }
 
+// The control block goes over last: from then on the partner's copy counts as whole. Before that it
+// counts as what it was, which may still be all that an older mark promised.
 void Log::check_resync() {
-  if (mirror_ != MirrorState::resync || written_ < resync_target_) return;
-  if (control_unsent_[0] || control_unsent_[1] || control_under_way()) return;
-  if (ring_.head() - written_ > resync_lag_max && resync_rounds_ < resync_rounds_max) {
-    ++resync_rounds_;
-    resync_target_ = ring_.head();
-    return;
+  if (mirror_ != MirrorState::resync) return;
+  if (!sealing_ && written_ >= resync_target_) {
+    if (ring_.head() - written_ > resync_lag_max && resync_rounds_ < resync_rounds_max) {
+      ++resync_rounds_;
+      resync_target_ = ring_.head();
+      return;
+    }
+    sealing_ = true;
+    control_unsent_ = {true, true};
+  } else if (sealing_ && !control_unsent_[0] && !control_unsent_[1] && !control_under_way()) {
+    mirror_ = MirrorState::complete;
   }
-  mirror_ = MirrorState::complete;
 }
 
 void Log::on(const DurabilityMarked& event) {
@@ -210,8 +216,9 @@ void Log::write_control() {
 
 void Log::send(Actions& actions) {
   while (mirror_ != MirrorState::down && under_way_.size() < options_.transfers_max) {
-    if (control_unsent_[0] || control_unsent_[1]) {
-      // The older copy first, and before any record: see the control block's `epoch`.
+    bool whole = mirror_ == MirrorState::complete || sealing_;
+    if (whole && (control_unsent_[0] || control_unsent_[1])) {
+      // The older copy first: a torn write leaves a newer one.
       unsigned copy = control_unsent_[(control_.generation + 1) % 2] ? (control_.generation + 1) % 2
                                                                      : control_.generation % 2;
       control_unsent_[copy] = false;
@@ -279,7 +286,9 @@ void Log::request_mark(Actions& actions) {
   // One at a time: a second request would race with the first into the mailbox.
   if (requested_ || marked_ == mode) return;
   // `write_through` promises that no log is needed: all that was ever acknowledged must be on disk.
+  // `mirrored` promises that all of it is at the partner, also what `local` acknowledged meanwhile.
   if (mode == Durability::write_through && consistent_ < promised()) return;
+  if (mode == Durability::mirrored && std::max(consistent_, at_partner_) < promised()) return;
   requested_ = mode;
   request_ = Mark{mode, ring_.epoch(), std::max(consistent_, at_partner_)};
   actions.push_back(RequestMark{request_});

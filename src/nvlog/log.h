@@ -184,7 +184,8 @@ class Log {
   std::uint64_t written_ = 0;  // ... and are complete, without a gap since the resync began
   std::uint64_t resync_target_ = 0;
   unsigned resync_rounds_ = 0;
-  std::array<bool, 2> control_unsent_{};  // copies that the partner has not been sent
+  bool sealing_ = false;  // resync: the records are there, the control block is going over
+  std::array<bool, 2> control_unsent_{};  // copies the partner lacks; sent once its ring is whole
   bool control_due_ = false;              // the tail moved since the control block was written
   LogSequence at_partner_;                // newest record known complete at the partner
 

@@ -74,8 +74,10 @@ class Reader {
 
 ReplayDecision decide_replay(const ReplayInput& input) {
   bool current = input.ring_epoch >= std::max(input.mark.epoch, input.position_epoch);
-  // Never marked: never acknowledged anything that is not on disk.
-  if (input.mark.epoch == Epoch(0))
+  // Never marked, or not since the epoch of the consistency point began: that epoch began by
+  // replaying all that older ones had acknowledged, and has acknowledged nothing but consistency
+  // points.
+  if (input.mark.epoch == Epoch(0) || input.mark.epoch < input.position_epoch)
     return current ? ReplayDecision::replay : ReplayDecision::start_fresh;
   switch (input.mark.mode) {
     case Durability::write_through:

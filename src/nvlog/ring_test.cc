@@ -282,10 +282,11 @@ TEST(DecideReplay, EveryRow) {
     Mark mark;
     if (row.mode) mark = {*row.mode, Epoch(5), LogSequence(9)};
     std::uint64_t least = row.mode ? 5 : 3;
-    // Older than the mark, and older than the consistency point.
     EXPECT_EQ(decide_replay({mark, row.ours, Epoch(3), Epoch(row.current ? least : least - 1)}),
               row.decision);
-    EXPECT_EQ(decide_replay({mark, row.ours, Epoch(6), Epoch(row.current ? 6 : 5)}), row.decision);
+    // A consistency point of a later epoch than the mark holds all that was acknowledged under it.
+    EXPECT_EQ(decide_replay({mark, row.ours, Epoch(6), Epoch(row.current ? 6 : 5)}),
+              row.current ? replay : start_fresh);
   }
 }
 
