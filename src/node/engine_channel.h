@@ -59,11 +59,14 @@ struct AssumeOrder {
   Epoch epoch;
   bool replay = false;
   Epoch log_epoch;
+  Durability durability{};  // of the log that is replayed, with log_epoch and since: its mark in
+                            // the mailbox
+  LogSequence since;
   ReservationKey key;
   ReservationKey holder;
   template <class A>
   void fields(A& a) {
-    a(identity), a(epoch), a(replay), a(log_epoch), a(key), a(holder);
+    a(identity), a(epoch), a(replay), a(log_epoch), a(durability), a(since), a(key), a(holder);
   }
 };
 struct ReleaseOrder {

@@ -59,6 +59,7 @@ class LoggedStorage {
   void stop();
 
   bool idle() const { return unacknowledged_.empty() && waiting_.empty(); }
+  LogSequence last() const { return log_ ? log_->last() : LogSequence{}; }
   std::optional<Durability> durability() const;
   std::uint64_t log_used() const { return log_ ? log_->live_bytes() : 0; }
   std::uint64_t log_size() const { return log_ ? log_->capacity() : 0; }

@@ -44,19 +44,17 @@ ha::Event core_event(const FencedFact& f) {
   return ha::EngineFenced{f.identity};
 }
 
-ha::CoreConfig core_config(const Config& config) {
-  ha::CoreConfig c;
+ha::Config core_config(const Config& config) {
+  ha::Config c;
   c.self = config.self;
   c.cluster = config.cluster;
   for (std::uint8_t n : {1, 2}) {
-    c.disk_count[n] = static_cast<std::uint8_t>(config.shelves[n].luns.size());
-    c.node_names[n] = config.node_names[n];
+    c.shelves[n].disks = static_cast<std::uint8_t>(config.shelves[n].luns.size());
   }
   c.timers.state_read = config.timers.state_read;
   c.timers.heartbeat = config.timers.heartbeat;
   c.timers.interconnect_silence = config.timers.interconnect_silence;
   c.timers.mailbox_silence = config.timers.mailbox_silence;
-  c.timers.lease = config.timers.lease();
   c.timers.cold_start_wait = config.timers.cold_start_wait;
   c.auto_giveback = config.auto_giveback;
   return c;
@@ -261,7 +259,8 @@ void Supervisor::perform(ha::CloseMirrorWindow&) {
   to_engine(CloseWindowOrder{});
 }
 void Supervisor::perform(ha::AssumeIdentity& a) {
-  to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.key, a.holder});
+  to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.durability, a.since, a.key,
+                        a.holder});
 }
 void Supervisor::perform(ha::ReleaseIdentity& a) {
   to_engine(ReleaseOrder{a.identity});

@@ -1,0 +1,159 @@
+#include "node/engine.h"
+
+#include <utility>
+
+#include "filesystem/extent_pool.h"
+#include "nvlog/control_block.h"
+
+namespace duet::node {
+
+Engine::Engine(const Config& config, const nvlog::OpenedRegion& region, Ports ports)
+    : config_(config), region_(region), ports_(std::move(ports)) {
+  for (std::uint8_t n : {1, 2}) make_service(NodeId(n));
+}
+
+Engine::~Engine() = default;
+
+void Engine::make_service(NodeId identity) {
+  auto n = identity.value();
+  IdentityService::Ports p{
+      ports_.scheduler,
+      ports_.nvram,
+      region_.layout,
+      ports_.mirror,
+      ports_.network,
+      ports_.disks[n],
+      [this](LabelledPool pool) -> std::unique_ptr<filesystem::Storage> {
+        filesystem::ExtentPool::Options options;
+        options.pool = pool.pool;
+        options.disks = std::move(pool.disks);
+        options.read_cache = config_.cache_size;
+        return std::make_unique<filesystem::ExtentPool>(ports_.scheduler, std::move(options));
+      },
+      [this](const FromEngine& fact) { tell(fact); },
+      [this, identity] { return ports_.shared.lease_valid(identity, ports_.scheduler.now()); },
+  };
+  services_[n] = std::make_unique<IdentityService>(config_, identity, std::move(p));
+}
+
+void Engine::start(std::function<void()> on_orphaned) {
+  ports_.supervisor.on_message([this](Bytes bytes) { on_message(bytes); });
+  ports_.supervisor.on_closed([on_orphaned = std::move(on_orphaned)]() mutable { on_orphaned(); });
+  ports_.mirror.on_outgoing([this](bool up) {
+    services_[config_.self.value()]->on_mirror(up);
+    tell(LogFact{0, up ? "mirror.up" : "mirror.down",
+                 up ? "the partner's NVRAM takes our log" : "the mirror connection is gone"});
+  });
+  ReadyFact ready;
+  ready.nvram =
+      load_le<std::uint64_t>(reinterpret_cast<const std::byte*>(region_.header.uuid.data()));
+  ready.persistent = ports_.nvram.persistent();
+  ready.mirror_port = ports_.mirror.port();
+  tell(ready);
+  show_progress();
+  report();
+}
+
+void Engine::show_progress() {
+  ports_.shared.engine_progress.fetch_add(1, std::memory_order_relaxed);
+  ports_.scheduler.at(ports_.scheduler.now() + progress_interval, [this] { show_progress(); });
+}
+
+void Engine::report() {
+  EngineReport r;
+  r.mirror_outgoing = ports_.mirror.outgoing_up();
+  r.mirror_incoming = ports_.mirror.incoming_up();
+  for (std::uint8_t n : {1, 2}) r.identities.push_back(services_[n]->report());
+  tell(r);
+  ports_.scheduler.at(ports_.scheduler.now() + report_interval, [this] { report(); });
+}
+
+void Engine::on_message(Bytes bytes) {
+  auto message = unarchive<ToEngine>(bytes);
+  // Supervisor and engine are of one build; anything else must not be guessed at.
+  ASSERT(message.has_value());
+  std::visit([this](const auto& o) { order(o); }, *message);
+}
+
+IdentityService* Engine::service(NodeId identity) {
+  ASSERT(identity.value() == 1 || identity.value() == 2);
+  return services_[identity.value()].get();
+}
+
+// ---- mirror ----
+
+void Engine::order(const DialMirrorOrder& o) {
+  ports_.mirror.dial(config_.partner_address, o.port, o.partner_nonce);
+}
+
+void Engine::order(const HangUpMirrorOrder&) {
+  ports_.mirror.hang_up();
+}
+
+void Engine::order(const OpenWindowOrder& o) {
+  // A window into a log that we serve ourselves would let the partner write into our live log.
+  ASSERT(service(o.identity)->idle());
+  nvlog::duplicate_control_block(ports_.nvram, region_.layout, o.identity);
+  auto section = region_.layout.section(o.identity);
+  ports_.mirror.open_window(section.offset, section.length, o.partner_nonce);
+}
+
+void Engine::order(const CloseWindowOrder&) {
+  ports_.mirror.close_window();
+  tell(WindowClosedFact{});
+}
+
+// ---- identities ----
+
+void Engine::order(const AssumeOrder& o) {
+  // Whoever forgot to close the window must not have it open while the log is read (T3).
+  if (o.identity != config_.self) ports_.mirror.close_window();
+  service(o.identity)->assume(o, partner_down_);
+}
+
+void Engine::order(const ReleaseOrder& o) {
+  service(o.identity)->release();
+}
+void Engine::order(const GrantOrder& o) {
+  service(o.identity)->grant(o);
+}
+
+void Engine::order(const PartnerFencedNote& o) {
+  partner_down_ = o.fenced;
+  for (std::uint8_t n : {1, 2}) services_[n]->on_partner_down(o.fenced);
+}
+
+// ---- LUNs ----
+
+IdentityService::LunDone Engine::answer(std::uint64_t request) {
+  return [this, request](Result<std::vector<LunInfo>> r) {
+    LunAnswer a;
+    a.request = request;
+    a.ok = r.has_value();
+    if (r) {
+      a.luns = std::move(*r);
+    } else {
+      a.why = r.error().message;
+    }
+    tell(a);
+  };
+}
+
+void Engine::order(const LunCreateOrder& o) {
+  service(o.identity)->create_lun(o.name, o.size, answer(o.request));
+}
+
+void Engine::order(const LunDeleteOrder& o) {
+  service(o.identity)->delete_lun(o.name, answer(o.request));
+}
+
+void Engine::order(const LunListOrder& o) {
+  std::vector<LunInfo> all;
+  for (std::uint8_t n : {1, 2}) {
+    auto luns = services_[n]->luns();
+    all.insert(all.end(), luns.begin(), luns.end());
+  }
+  answer(o.request)(std::move(all));
+}
+
+}  // namespace duet::node

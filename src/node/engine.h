@@ -1,0 +1,75 @@
+// The engine of a node: the storage operating system. Obeys its supervisor (engine_channel.h),
+// serves up to two identities, and shares one NVRAM region and one mirror link between them.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "node/config.h"
+#include "node/engine_channel.h"
+#include "node/identity_service.h"
+#include "nvlog/region.h"
+#include "ports/disk.h"
+#include "ports/message_channel.h"
+#include "ports/mirror_link.h"
+#include "ports/nvram.h"
+#include "ports/scheduler.h"
+#include "ports/shared_state.h"
+#include "ports/stream.h"
+
+namespace duet::node {
+
+class Engine {
+ public:
+  struct Ports {
+    ports::Scheduler& scheduler;
+    ports::Nvram& nvram;
+    ports::MirrorLink& mirror;
+    ports::Network& network;
+    ports::MessageChannel& supervisor;
+    ports::SharedState& shared;
+    std::array<std::vector<ports::Disk*>, 3>
+        disks;  // by home node, in the order of the configuration
+  };
+  static constexpr Duration progress_interval = milliseconds(100);
+  static constexpr Duration report_interval = milliseconds(500);
+
+  // `region`: the opened region in ports.nvram.
+  Engine(const Config& config, const nvlog::OpenedRegion& region, Ports ports);
+  ~Engine();
+
+  // Tells the supervisor that we are ready. `on_orphaned`: the supervisor is gone, and so must we
+  // be.
+  void start(std::function<void()> on_orphaned);
+
+ private:
+  void on_message(Bytes bytes);
+  void order(const DialMirrorOrder& o);
+  void order(const HangUpMirrorOrder& o);
+  void order(const OpenWindowOrder& o);
+  void order(const CloseWindowOrder& o);
+  void order(const AssumeOrder& o);
+  void order(const ReleaseOrder& o);
+  void order(const GrantOrder& o);
+  void order(const PartnerFencedNote& o);
+  void order(const LunCreateOrder& o);
+  void order(const LunDeleteOrder& o);
+  void order(const LunListOrder& o);
+
+  void tell(const FromEngine& fact) { ports_.supervisor.send(archive(fact)); }
+  IdentityService* service(NodeId identity);
+  IdentityService::LunDone answer(std::uint64_t request);
+  void make_service(NodeId identity);
+  void show_progress();
+  void report();
+
+  const Config& config_;
+  nvlog::OpenedRegion region_;
+  Ports ports_;
+  std::array<std::unique_ptr<IdentityService>, 3> services_;
+  bool partner_down_ = false;
+};
+
+}  // namespace duet::node

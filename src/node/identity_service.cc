@@ -1,0 +1,345 @@
+#include "node/identity_service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "node/disk_registration.h"
+#include "nvlog/control_block.h"
+#include "nvlog/replay.h"
+
+namespace duet::node {
+namespace {
+
+enum : std::uint8_t { info_severity, notice_severity, warning_severity, error_severity };
+
+std::string to_text(std::uint64_t naa) {
+  return fmt::format("{:016x}", naa);
+}
+
+}  // namespace
+
+IdentityService::IdentityService(const Config& config, NodeId identity, Ports ports)
+    : config_(config), identity_(identity), ports_(std::move(ports)) {}
+
+IdentityService::~IdentityService() {
+  *alive_ = false;
+  stop_everything();
+}
+
+// A callback that counts only while the attempt it was made in goes on.
+template <class F>
+auto IdentityService::in_this_attempt(F f) {
+  return [this, alive = alive_, attempt = attempt_, f = std::move(f)](auto&&... arguments) mutable {
+    if (*alive && attempt == attempt_) f(std::forward<decltype(arguments)>(arguments)...);
+  };
+}
+
+// ---- assume ----
+
+void IdentityService::assume(const AssumeOrder& order, bool partner_down) {
+  if (phase_ != Phase::idle) {
+    ports_.tell(AssumeFailedFact{identity_, "it is being served or released already"});
+    return;
+  }
+  ++attempt_;
+  order_ = order;
+  partner_down_ = partner_down;
+  replayed_ = 0;
+  phase_ = Phase::registering;
+  register_engine(ports_.disks, order.key, order.holder,
+                  in_this_attempt([this](Result<void> r) { registered(std::move(r)); }));
+}
+
+void IdentityService::registered(Result<void> r) {
+  if (!r) return failed(r.error().message);
+  phase_ = Phase::opening;
+  if (storage_) return open_pool();
+  read_pool_disks(ports_.disks, config_.cluster, identity_,
+                  in_this_attempt([this](Result<LabelledPool> pool) {
+                    if (!pool) return failed(pool.error().message);
+                    storage_ = ports_.make_storage(std::move(*pool));
+                    open_pool();
+                  }));
+}
+
+void IdentityService::open_pool() {
+  storage_->on_consistency_point([this](const nvlog::LogPosition& p) { on_consistency_point(p); });
+  storage_->on_fenced([this](const std::string& why) {
+    log(error_severity, "engine.fenced", why);
+    ports_.tell(FencedFact{identity_});
+  });
+  storage_->on_health([this](const std::string& health) {
+    log(health.empty() ? info_severity : warning_severity, "pool.health",
+        health.empty() ? "the pool is well again" : health);
+  });
+  storage_->open(in_this_attempt([this](Result<void> r) { opened(std::move(r)); }));
+}
+
+void IdentityService::opened(Result<void> r) {
+  if (!r) return failed("the pool cannot be opened: " + r.error().message);
+  storage_->activate(order_.epoch,
+                     in_this_attempt([this](Result<void> a) { activated(std::move(a)); }));
+}
+
+void IdentityService::activated(Result<void> r) {
+  if (!r) return failed("the pool cannot be activated: " + r.error().message);
+  phase_ = Phase::replaying;
+  replay();
+}
+
+// Everything replayed is on disk before anything new is taken: the log is freed by the consistency
+// point that contains it, never before, and dying in the middle replays from the beginning.
+void IdentityService::replay() {
+  nvlog::LogPosition end = storage_->position();
+  if (order_.replay) {
+    if (auto applied = apply_log(replayed_, end); !applied) return failed(applied.error().message);
+  }
+  if (end.sequence <= storage_->position().sequence) return serve();
+  awaited_ = end.sequence;
+  storage_->start_consistency_point();  // on_consistency_point goes on
+}
+
+Status IdentityService::apply_log(std::uint64_t& replayed, nvlog::LogPosition& end) {
+  auto region = Bytes(ports_.nvram.region());
+  auto control = nvlog::read_control_block(region, ports_.layout, identity_);
+  auto extent = ports_.layout.ring(identity_);
+  Bytes ring = region.subspan(extent.offset, extent.length);
+  nvlog::Mark mark{order_.durability, order_.log_epoch, order_.since};
+  auto plan = nvlog::plan_replay(ring, identity_, storage_->position(),
+                                 nvlog::required_sequence(mark, control));
+  if (!plan) return std::unexpected(plan.error());
+  if (plan->reason == nvlog::ReplayEnd::lost) {
+    return fail(ErrorCode::invalid,
+                "the log is damaged, acknowledged writes would be lost: " + plan->why);
+  }
+  for (std::size_t i = 0; i < plan->size(); ++i) {
+    auto view = plan->record(ring, i);
+    nvlog::LogPosition position{view.header.epoch, view.header.sequence, view.end % ring.size(),
+                                view.end / ring.size()};
+    if (static_cast<std::uint8_t>(view.header.kind) < nvlog::first_opaque_kind) {
+      storage_->skip(position);
+      continue;
+    }
+    // The payload is copied: the ring is written again while the storage still caches it.
+    filesystem::LogRecord record{view.header.kind, view.header.words, {}};
+    if (!view.payload.empty()) record.payload.push_back(copy_to_slice(view.payload));
+    if (auto applied = storage_->apply(position, record); !applied) {
+      log(error_severity, "replay.poison", applied.error().message);
+    }
+    ++replayed;
+  }
+  end = plan->end;
+  log(notice_severity, "replay.applied",
+      fmt::format("{} records of the log of {} applied ({})", replayed, config_.name_of(identity_),
+                  nvlog::name(plan->reason)));
+  return {};
+}
+
+void IdentityService::serve() {
+  LoggedStorage::Hooks hooks;
+  hooks.want_durability = [this](Durability mode, LogSequence since) {
+    ports_.tell(DurabilityWantedFact{identity_, mode, since});
+  };
+  hooks.failed = [this](const std::string& why) {
+    log(error_severity, "storage.failed", why);
+    UNREACHABLE();  // what was admitted could not be applied: memory is wrong, panic
+  };
+  // The partner's log, served after a takeover, has no mirror: its other copy was the partner's
+  // own.
+  logged_ = std::make_unique<LoggedStorage>(ports_.scheduler, ports_.nvram, ports_.layout,
+                                            identity_, *storage_, home() ? &ports_.mirror : nullptr,
+                                            std::move(hooks));
+  if (auto started = logged_->start(order_.epoch, config_.self, partner_down_); !started) {
+    return failed("the log cannot be started: " + started.error().message);
+  }
+  target_ = std::make_unique<LunTarget>(ports_.scheduler, ports_.network,
+                                        config_.services[identity_.value()], !home(), *logged_,
+                                        ports_.may_answer);
+  for (const auto& lun : storage_->luns()) export_lun(lun);
+  if (auto started = target_->start(); !started) {
+    return failed("the target cannot be brought up: " + started.error().message);
+  }
+  phase_ = Phase::serving;
+  ports_.tell(AssumedFact{identity_, replayed_});
+}
+
+void IdentityService::export_lun(const filesystem::LunInfo& lun) {
+  if (auto added = target_->add(lun); !added) {
+    log(error_severity, "lun.offline",
+        fmt::format("LUN {} ({}) of {} is not exported: {}", lun.name, lun.number.value(),
+                    config_.name_of(identity_), added.error().message));
+  }
+}
+
+void IdentityService::failed(const std::string& why) {
+  ++attempt_;
+  stop_everything();
+  // Not meant to write: not able to.
+  phase_ = Phase::unregistering;
+  unregister_engine(ports_.disks, in_this_attempt([this, why](Result<void>) {
+                      phase_ = Phase::idle;
+                      ports_.tell(AssumeFailedFact{identity_, why});
+                    }));
+}
+
+void IdentityService::stop_everything() {
+  ports_.scheduler.cancel(release_timer_);
+  target_.reset();
+  logged_.reset();
+  if (storage_) storage_->close();
+}
+
+// ---- serving ----
+
+void IdentityService::grant(const GrantOrder& order) {
+  if (logged_) logged_->on_grant(order.mode, order.since);
+}
+
+void IdentityService::on_mirror(bool up) {
+  if (logged_) logged_->on_mirror(up);
+}
+
+void IdentityService::on_partner_down(bool down) {
+  partner_down_ = down;
+  if (logged_) logged_->on_partner_down(down);
+}
+
+void IdentityService::on_consistency_point(const nvlog::LogPosition& position) {
+  ++consistency_points_;
+  if (logged_) logged_->on_consistency_point(position);
+  if (position.sequence < awaited_) return;
+  if (phase_ == Phase::replaying) serve();
+  if (phase_ == Phase::flushing) drain();
+}
+
+void IdentityService::create_lun(const std::string& name, std::uint64_t size, LunDone done) {
+  if (phase_ != Phase::serving)
+    return done(fail(ErrorCode::refused, "the identity is not served here now"));
+  auto record = storage_->prepare_create(name, size);
+  if (!record) return done(std::unexpected(record.error()));
+  logged_->submit(std::move(*record), in_this_attempt([this, name, done](Result<void> r) {
+                    if (!r) return done(std::unexpected(r.error()));
+                    for (const auto& lun : storage_->luns()) {
+                      if (lun.name != name) continue;
+                      export_lun(lun);
+                      return done(std::vector<LunInfo>{info(lun)});
+                    }
+                    done(fail(ErrorCode::not_found, "deleted meanwhile"));
+                  }));
+}
+
+void IdentityService::delete_lun(const std::string& name, LunDone done) {
+  if (phase_ != Phase::serving)
+    return done(fail(ErrorCode::refused, "the identity is not served here now"));
+  auto luns = storage_->luns();
+  auto it = std::ranges::find(luns, name, &filesystem::LunInfo::name);
+  if (it == luns.end()) return done(fail(ErrorCode::not_found, "no LUN '" + name + "'"));
+  // First nobody uses it any more, then it goes.
+  target_->remove(it->number, in_this_attempt([this, number = it->number, done] {
+                    logged_->submit(filesystem::LunDeleteRecord{number}, [done](Result<void> r) {
+                      if (!r) return done(std::unexpected(r.error()));
+                      done(std::vector<LunInfo>{});
+                    });
+                  }));
+}
+
+LunInfo IdentityService::info(const filesystem::LunInfo& lun) const {
+  return {identity_, lun.number, lun.name, lun.size, lun.serial, to_text(lun.naa)};
+}
+
+std::vector<LunInfo> IdentityService::luns() const {
+  std::vector<LunInfo> all;
+  if (!serving()) return all;
+  for (const auto& lun : storage_->luns()) all.push_back(info(lun));
+  return all;
+}
+
+EngineReport::PerIdentity IdentityService::report() const {
+  EngineReport::PerIdentity r;
+  r.identity = identity_;
+  r.serving = serving();
+  r.consistency_points = consistency_points_;
+  if (!serving()) return r;
+  // Nothing has been acknowledged under no mark: that is what write-through means, too.
+  r.mode = logged_->durability().value_or(Durability::write_through);
+  r.log_used = logged_->log_used();
+  r.log_size = logged_->log_size();
+  r.sessions = static_cast<std::uint32_t>(target_->sessions());
+  r.luns = static_cast<std::uint32_t>(storage_->luns().size());
+  return r;
+}
+
+// ---- release ----
+
+void IdentityService::release() {
+  if (phase_ != Phase::serving) {
+    ports_.tell(ReleaseFailedFact{identity_, "it is not served here"});
+    return;
+  }
+  phase_ = Phase::flushing;
+  release_timer_ =
+      ports_.scheduler.at(ports_.scheduler.now() + release_limit, in_this_attempt([this] {
+                            release_failed("the disks do not take the last consistency point");
+                          }));
+  awaited_ = logged_->last();
+  if (storage_->position().sequence >= awaited_) {
+    drain();
+  } else {
+    storage_->start_consistency_point();
+  }
+}
+
+void IdentityService::drain() {
+  phase_ = Phase::draining;
+  log(info_severity, "release.draining", "no new commands for " + config_.name_of(identity_));
+  target_->drain(ports_.scheduler.now() + drain_limit, in_this_attempt([this](bool drained) {
+                   if (!drained) return release_failed("commands of clients do not end");
+                   close_pool();
+                 }));
+}
+
+void IdentityService::close_pool() {
+  phase_ = Phase::closing;
+  logged_->flush(in_this_attempt([this](Result<void>) {
+    storage_->deactivate(in_this_attempt([this](Result<void> r) {
+      if (!r) return release_failed("the last consistency point failed: " + r.error().message);
+      unregister();
+    }));
+  }));
+}
+
+void IdentityService::unregister() {
+  phase_ = Phase::unregistering;
+  ports_.scheduler.cancel(release_timer_);
+  ++attempt_;
+  // From here on there is no way back: clients are sent away and the pool is closed.
+  target_.reset();
+  logged_.reset();
+  storage_->close();
+  unregister_engine(ports_.disks, in_this_attempt([this](Result<void>) {
+                      phase_ = Phase::idle;
+                      ports_.tell(ReleasedFact{identity_});
+                    }));
+}
+
+void IdentityService::release_failed(const std::string& why) {
+  ports_.scheduler.cancel(release_timer_);
+  if (phase_ == Phase::closing) {
+    // The pool admits nothing any more and its last consistency point is not known to be done: only
+    // a new start from the log helps, and that is what fencing leads to.
+    log(error_severity, "release.failed", why);
+    ports_.tell(FencedFact{identity_});
+    return;
+  }
+  phase_ = Phase::serving;
+  target_->resume();
+  ports_.tell(ReleaseFailedFact{identity_, why});
+}
+
+void IdentityService::log(std::uint8_t severity, std::string phase, std::string text) {
+  ports_.tell(LogFact{severity, std::move(phase), std::move(text)});
+}
+
+}  // namespace duet::node
