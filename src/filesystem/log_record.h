@@ -4,36 +4,29 @@
 // changed, and nothing crashes.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "nvlog/record.h"
 
 namespace duet::filesystem {
 
-// What a log keeps for us: a kind, a few numbers, and bytes that are never copied on their way from
-// the socket to the disk.
+// What the log keeps for us: kind, words, and bytes that are never copied on their way from the
+// socket to the disk.
 struct LogRecord {
-  std::uint16_t kind = 0;
-  std::array<std::uint64_t, 3> words{};
+  nvlog::RecordKind kind{};
+  nvlog::Words words{};
   std::vector<Slice> payload;
 };
 
-enum class RecordKind : std::uint16_t {
-  write = 1,
-  zero = 2,
-  lun_create = 3,
-  lun_delete = 4,
-  reservations = 5,
-};
-
 inline constexpr std::uint32_t sector_size = 512;              // bytes; unit of offset and length
-inline constexpr std::uint64_t max_write_length = 8ull << 20;  // bytes in one record
+inline constexpr std::uint64_t max_write_length = 1ull << 20;  // bytes in one record
 inline constexpr std::uint64_t max_zero_length = 1ull << 30;   // bytes in one record
 inline constexpr std::uint64_t max_lun_size = 1ull << 44;      // bytes
 inline constexpr std::uint16_t max_lun_number = 1023;
@@ -75,5 +68,6 @@ LogRecord encode(const Record& record);
 Result<Record> decode(const LogRecord& record);
 
 bool valid_lun_name(std::string_view name);
+bool valid_lun_serial(std::string_view serial);
 
 }  // namespace duet::filesystem

@@ -18,18 +18,16 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "filesystem/log_record.h"
+#include "nvlog/position.h"
 #include "ports/scheduler.h"
 
 namespace duet::filesystem {
 
-// Where the log stands. Only `sequence` means something here; the rest is the log's, kept for it.
-struct LogPosition {
-  Epoch epoch;
-  LogSequence sequence;  // never reused, so it alone orders records; 0: before the first
-  std::uint64_t ring_offset = 0;
-  std::uint64_t lap = 0;
-  bool operator==(const LogPosition&) const = default;
-};
+inline constexpr std::uint64_t max_read_length = 8ull << 20;  // bytes in one read
+
+// Right after a record: the sequence orders records (never reused), the rest is the log's, kept for
+// it.
+using nvlog::LogPosition;
 
 struct LunInfo {
   LunNumber number;
@@ -107,7 +105,7 @@ class Storage {
   // ---- consistency points ----
   // Brings everything applied so far to the disks. While one is under way: another follows it.
   virtual void start_consistency_point() = 0;
-  virtual bool needs_consistency_point() const = 0;  // half of dirty_limit() is used
+  virtual bool needs_consistency_point() const = 0;  // half of dirty_limit() waits for the next one
   virtual std::uint64_t dirty_bytes()
       const = 0;  // applied, not yet contained in a consistency point
   virtual std::uint64_t dirty_limit() const = 0;
