@@ -121,9 +121,7 @@ class Shelf:
 
     def disk_file(self, index):
         """The file that holds disk `index`."""
-        files = sorted(p for p in self.directory.rglob("*")
-                       if p.is_file() and p.stat().st_size >= 1 << 30)
-        return files[index]
+        return self.directory / f"disk-{index:03}.img"
 
 
 class Node:
@@ -175,7 +173,7 @@ class Node:
         for number, owner in enumerate(NODES, 1):
             shelf = self.pair.shelves[owner]
             text += (f"[[shelf]]\nowner = {number}\nportal = \"{shelf.hosts[self.name]}:{ISCSI_PORT}\"\n"
-                     f"iqn = \"{shelf.iqn}\"\n\n")
+                     f"iqn = \"{shelf.iqn}\"\nluns = {list(range(shelf.DISKS))}\n\n")
             node = self.pair.nodes[owner]
             text += (f"[[service]]\nidentity = {number}\niqn = \"{node.iqn}\"\n"
                      f"address = \"{node.service_address}\"\nport = {ISCSI_PORT}\n\n")

@@ -111,8 +111,6 @@ class Operator(scenario.Scenario):
 
 class Configuration(scenario.Scenario):
     def test_errors_name_the_key(self):
-        for shelf in self.pair.shelves.values():
-            shelf.process = None
         cases = (
             ({"engine.cahce": '"1MiB"'}, "engine.cahce"),
             ({"node.id": "3"}, "node.id"),
