@@ -3,6 +3,8 @@
 #include "platform/iscsi_disk.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <optional>
@@ -83,6 +85,17 @@ class IscsiDiskTest : public testing::Test {
     auto buffer = make_buffer(size);
     std::ranges::fill(buffer.bytes, static_cast<std::byte>(value));
     return buffer.slice();
+  }
+  // So that little of what the initiator sends is on its way at any time.
+  void shrink_send_buffer() {
+    for (int fd = 0; fd < 1024; ++fd) {
+      sockaddr_in peer{};
+      socklen_t size = sizeof peer;
+      if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) continue;
+      if (!target.portal().ends_with(":" + std::to_string(ntohs(peer.sin_port)))) continue;
+      int bytes = 4096;
+      ASSERT_EQ(::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    }
   }
   // `answer` for one operation code, otherwise the usual.
   ScriptedTarget::Script answering(std::uint8_t operation,
@@ -442,6 +455,7 @@ TEST_F(IscsiDiskTest, MediumErrorsAndShortReadsAreErrors) {
 TEST_F(IscsiDiskTest, AWriteRefusedEarlyKeepsItsDataUntilItHasLeft) {
   target.unsolicited_data = true;
   auto& d = make_connected();
+  shrink_send_buffer();
   target.script = answering(op_write, [](const Request&) { return conflict; });
   for (int i = 0; i < 64; ++i) d.write(0, {filled(1 << 18, i)}, true, done());
   ASSERT_TRUE(run([&] { return results.size() == 64; }));

@@ -150,6 +150,8 @@ struct ScriptedTarget::Connection : std::enable_shared_from_this<Connection> {
 ScriptedTarget::ScriptedTarget(EventLoop& loop)
     : acceptor_(loop.io(), tcp::endpoint(boost::asio::ip::make_address("127.0.0.1"), 0)),
       endpoint_(acceptor_.local_endpoint()) {
+  // Small, so that large writes pile up at the initiator. Inherited by the connections.
+  acceptor_.set_option(tcp::acceptor::receive_buffer_size(65536));
   accept();
 }
 
