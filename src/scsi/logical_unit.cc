@@ -391,6 +391,16 @@ void LogicalUnit::on_nexus_lost(const Nexus& nexus, Actions& actions) {
   state_->start_what_can_start(actions);
 }
 
+void LogicalUnit::on_power_lost(Actions& actions) {
+  for (auto& task : state_->tasks) {
+    if (task.ended) continue;
+    task.work.reset();
+    state_->finish_aborted(task, actions);
+  }
+  state_->by_work.clear();
+  state_->sweep();
+}
+
 void LogicalUnit::resize(std::uint64_t blocks) {
   ASSERT(blocks > 0);
   state_->config.blocks = blocks;

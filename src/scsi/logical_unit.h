@@ -66,6 +66,10 @@ class LogicalUnit {
   // reservations stay (SPC-4 5.12.1).
   void on_nexus_lost(const Nexus& nexus, Actions& actions);
 
+  // The unit loses power: every unfinished command ends with CommandAborted, every task management
+  // function is done. Store work given before is not answered any more; the unit is not used again.
+  void on_power_lost(Actions& actions);
+
   // CAPACITY DATA HAS CHANGED for everyone. Shrinking is the caller's responsibility.
   void resize(std::uint64_t blocks);
   void add_attention(UnitAttention attention);  // for every nexus
