@@ -143,7 +143,9 @@ void Connection::go_on(Task& task, Actions& actions) {
   if (task.unsolicited_open) return;
   if (task.state == Task::State::failing) {
     // The initiator still sends what it was asked for; an answer before that would confuse it.
-    if (task.stretches.empty()) answer(task, std::move(task.failure), actions);
+    if (!task.stretches.empty()) return;
+    scsi::Response failure = std::move(task.failure);  // the task ends before it is encoded
+    answer(task, std::move(failure), actions);
     return;
   }
   if (task.collected == task.out_expected) {
