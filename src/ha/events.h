@@ -204,7 +204,8 @@ struct AssumeIdentity {
   Epoch log_epoch;
   ReservationKey key;     // the engine's own registration
   ReservationKey holder;  // the supervisor's key, which holds the reservation
-  // With log_epoch the mark of the log that is replayed, from the mailbox: mode and first record under it.
+  // With log_epoch the mark of the log that is replayed, from the mailbox: mode and first record
+  // under it.
   Durability durability = Durability::write_through;
   LogSequence since;
 };

@@ -1,0 +1,499 @@
+#include "ha/core.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+
+namespace duet::ha {
+
+using ports::ReservationType;
+using Purpose = MailboxKeeper::Purpose;
+
+namespace {
+constexpr std::uint64_t timer = 1;  // the only one: for the earliest of all machines
+constexpr int max_settle_rounds = 64;
+}  // namespace
+
+Core::Core(const Config& config, BootNonce nonce) : world_(config, nonce) {
+  ASSERT(config.self == NodeId(1) || config.self == NodeId(2));
+  ASSERT(nonce != BootNonce(0));
+  for (auto identity : {NodeId(1), NodeId(2)}) {
+    ASSERT(config.disks(identity) >= 1 && config.disks(identity) <= max_disks);
+  }
+}
+
+void Core::on_event(const Event& event, Instant now, Actions& actions) {
+  if (ended_) return;
+  Output out(now, actions, last_command_);
+  if (!started_ && !std::holds_alternative<Started>(event)) return;
+  if (started_) notice_gap(out);
+  last_event_ = now;
+  route(event, out);
+  if (!ended_) settle(out);
+  if (!ended_) publish(out);
+  if (!ended_) arm_timer(out);
+}
+
+void Core::route(const Event& event, Output& out) {
+  std::visit([&](const auto& e) { on(e, out); }, event);
+}
+
+// We were not running: what we did not hear was not silence. After more than a lease we may have
+// been replaced, and look at our reservations before we decide anything (B6).
+void Core::notice_gap(Output& out) {
+  auto gap = out.now() - last_event_;
+  if (gap <= scheduling_gap) return;
+  world_.monitor.forgive(gap);
+  world_.watch.forgive(gap);
+  if (dead_since_) *dead_since_ += gap;
+  if (gap <= world_.config.timers.lease() || ending_) return;
+  out.log(Severity::warning, "node.paused",
+          "not scheduled for " +
+              std::to_string(std::chrono::duration_cast<milliseconds>(gap).count()) + " ms");
+  for (auto identity : {NodeId(1), NodeId(2)}) {
+    if (!holds(identity)) continue;
+    world_.suspended = true;
+    world_.lease(identity).pause();
+    for (std::uint8_t i = 0; i < world_.config.mailbox_disks_of(identity); ++i) {
+      verifier_.verify({identity, i}, hold_type(identity), world_, out);
+    }
+  }
+}
+
+// ---- events ----
+
+void Core::on(const Started&, Output& out) {
+  if (started_) return;
+  started_ = true;
+  world_.monitor.start(out.now());
+  world_.watch.restart(out.now());
+  out.act(StartEngine{});
+  boot_.start(world_, out);
+  leftovers_.start(out);
+  read_state_at_ = out.now();
+  beat_at_ = out.now();
+  status_at_ = out.now();
+}
+
+void Core::on(const TimerExpired&, Output&) {
+  armed_ = never;
+}
+
+void Core::on(const DiskCompleted& event, Output& out) {
+  for (auto& lease : world_.leases) {
+    if (lease.on_completed(event, out)) return;
+  }
+  if (world_.watch.on_completed(event, out)) {
+    world_.monitor.on_heartbeat(world_.watch);
+    return;
+  }
+  for (auto& keeper : world_.keepers) {
+    if (keeper.on_completed(event, out)) return route_mailboxes(out);
+  }
+  // What no machine claims belongs to a step that was left.
+  bool claimed = boot_.on_completed(event, world_, out) || leftovers_.on_completed(event, out) ||
+                 takeover_.on_completed(event, world_, out) || giveback_.on_completed(event, out) ||
+                 verifier_.on_completed(event, out);
+  (void)claimed;
+}
+
+void Core::route_mailboxes(Output& out) {
+  for (auto identity : {NodeId(1), NodeId(2)}) {
+    auto outcome = world_.keeper(identity).take_outcome(out);
+    if (!outcome) continue;
+    switch (outcome->purpose) {
+      case Purpose::boot:
+        boot_.on_mailbox(*outcome, world_, out);
+        break;
+      case Purpose::leftovers:
+        leftovers_.on_mailbox(*outcome, world_, out);
+        break;
+      case Purpose::takeover:
+        takeover_.on_mailbox(*outcome, world_, out);
+        break;
+      case Purpose::giveback:
+        giveback_.on_mailbox(*outcome, world_, takeover_, out);
+        break;
+      case Purpose::durability:
+        durability_.on_mailbox(*outcome, identity, world_, out);
+        break;
+      case Purpose::status:
+        if (outcome->kind == MailboxKeeper::Outcome::Kind::known && takeover_.idle()) {
+          world_.mailbox(identity) = outcome->mailbox;
+        }
+        break;
+    }
+  }
+}
+
+void Core::on(const DiskConnection& event, Output&) {
+  if (event.disk.identity != NodeId(1) && event.disk.identity != NodeId(2)) return;
+  auto& disks = world_.connected[event.disk.identity.value()];
+  if (event.disk.index < disks.size()) disks[event.disk.index] = event.connected;
+}
+
+void Core::on(const DiskAttention& event, Output& out) {
+  auto identity = event.disk.identity;
+  if (identity != NodeId(1) && identity != NodeId(2)) return;
+  if (event.disk.index >= world_.config.disks(identity) || !holds(identity) || ending_) return;
+  switch (event.attention) {
+    case ports::Attention::power_on_or_reset:
+    case ports::Attention::reservations_preempted:
+    case ports::Attention::reservations_released:
+    case ports::Attention::registrations_preempted:
+      verifier_.verify(event.disk, hold_type(identity), world_, out);
+      break;
+    case ports::Attention::capacity_changed:
+    case ports::Attention::other:
+      break;
+  }
+}
+
+void Core::on(const LinkChanged& event, Output& out) {
+  world_.link = event.state;
+  mirror_.on_link(event.state == ports::LinkState::ready);
+  if (event.state == ports::LinkState::ready) read_state_at_ = out.now();
+}
+
+void Core::on(const PartnerStateRead& event, Output& out) {
+  reading_state_ = false;
+  world_.monitor.on_state_read(event.bytes, out.now());
+}
+
+void Core::on(const MessageArrived& event, Output& out) {
+  auto message = decode_message(event.bytes);
+  if (!message || message->cluster != world_.config.cluster ||
+      message->sender != world_.partner()) {
+    ++invalid_messages_;
+    return;
+  }
+  auto* die = std::get_if<PleaseDie>(&message->body);
+  bool known_sender = message->sender_nonce == world_.monitor.nonce();
+  if (message->addressee != world_.nonce || (!die && !known_sender)) {
+    ++stale_messages_;
+    return;
+  }
+  if (ending_) return;
+  std::visit(
+      Overloaded{
+          [&](const MirrorOffer& offer) {
+            mirror_.on_offer(offer, message->sender_nonce, world_, out);
+          },
+          [&](const PanicNotice&) {
+            world_.monitor.on_panic_notice(message->sender_nonce);
+            out.log(Severity::error, "partner.panic_seen", "the partner says that it panicked");
+          },
+          [&](const PleaseDie& please) {
+            if (boot_.holding() && please.epoch > world_.boot_epoch) {
+              world_.fenced =
+                  "the partner has taken over under epoch " + std::to_string(please.epoch.value());
+            } else {
+              ++stale_messages_;
+            }
+          },
+          [&](const PleaseShutdown&) {
+            out.log(Severity::notice, "node.please_shutdown", "the partner takes over by order");
+            begin_ending({.shown = NodeState::shutting_down,
+                          .why = Reason::operator_order,
+                          .reboot = true,
+                          .text = "shut down for a takeover by order"},
+                         true, out);
+          },
+      },
+      message->body);
+}
+
+void Core::on(const EngineReady& event, Output& out) {
+  ++world_.progress;
+  world_.engine = event;
+  out.log(Severity::info, "engine.ready", event.persistent ? "NVRAM persistent" : "NVRAM volatile");
+}
+
+void Core::on(const EngineEnded& event, Output& out) {
+  world_.engine.reset();
+  if (ending_) {
+    if (!ending_->engine_ended) {
+      ending_->engine_ended = true;
+      ending_->until = out.now() + farewell;
+    }
+    return;
+  }
+  // The notice first: it is what ends the clients' pause.
+  world_.send(PanicNotice{}, world_.monitor.nonce(), out);
+  out.log(Severity::error, "node.panic", "the engine ended: " + event.how);
+  begin_ending({.shown = NodeState::panic,
+                .why = Reason::engine_failed,
+                .reboot = true,
+                .engine_ended = true,
+                .text = "engine panic: " + event.how},
+               false, out);
+}
+
+void Core::on(const MirrorWindowClosed&, Output& out) {
+  if (ending_) return;
+  mirror_.on_closed();
+  takeover_.on_window_closed(world_, out);
+}
+
+void Core::on(const IdentityAssumed& event, Output& out) {
+  if (ending_) return;
+  if (event.identity == world_.self()) {
+    world_.replayed[event.identity.value()] = event.replayed;
+    boot_.on_assumed(world_, out);
+  } else if (event.identity == world_.partner()) {
+    world_.replayed[event.identity.value()] = event.replayed;
+    takeover_.on_assumed(world_, out);
+  }
+}
+
+void Core::on(const AssumeFailed& event, Output& out) {
+  if (ending_) return;
+  if (event.identity == world_.self()) {
+    boot_.on_assume_failed(event.why, world_, out);
+  } else if (event.identity == world_.partner()) {
+    takeover_.on_assume_failed(event.why, world_, out);
+  }
+}
+
+void Core::on(const IdentityReleased& event, Output& out) {
+  if (ending_ || event.identity != world_.partner()) return;
+  durability_.forget(event.identity);
+  giveback_.on_released(world_, takeover_, out);
+}
+
+void Core::on(const ReleaseFailed& event, Output& out) {
+  if (ending_ || event.identity != world_.partner()) return;
+  giveback_.on_release_failed(event.why, world_, out);
+}
+
+void Core::on(const DurabilityWanted& event, Output&) {
+  if (event.identity != NodeId(1) && event.identity != NodeId(2)) return;
+  if (!ending_ && holds(event.identity)) durability_.on_wanted(event);
+}
+
+void Core::on(const EngineFenced& event, Output&) {
+  if (event.identity != NodeId(1) && event.identity != NodeId(2)) return;
+  if (!ending_ && holds(event.identity)) {
+    world_.fenced = "the engine met a reservation conflict on identity " +
+                    std::to_string(event.identity.value());
+  }
+}
+
+// ---- what follows ----
+
+bool Core::holds(NodeId identity) const {
+  if (identity == world_.self()) return boot_.holding();
+  return takeover_.holding() && !giveback_.letting_go();
+}
+std::array<bool, 3> Core::held() const {
+  return {false, holds(NodeId(1)), holds(NodeId(2))};
+}
+
+std::array<bool, 3> Core::served() const {
+  std::array<bool, 3> served{};
+  served[world_.self().value()] = boot_.up();
+  served[world_.partner().value()] = takeover_.serving() && !giveback_.letting_go();
+  return served;
+}
+
+ReservationType Core::hold_type(NodeId identity) const {
+  bool exclusive = identity == world_.partner() && giveback_.idle();
+  return exclusive ? ReservationType::exclusive_access_registrants_only
+                   : ReservationType::write_exclusive_registrants_only;
+}
+
+void Core::settle(Output& out) {
+  if (ending_) return settle_ending(out);
+  for (int round = 0; settle_once(out); ++round) {
+    ASSERT(round < max_settle_rounds);
+    if (ended_ || ending_) return;
+  }
+}
+
+bool Core::settle_once(Output& out) {
+  for (auto identity : {NodeId(1), NodeId(2)}) {
+    auto& lease = world_.lease(identity);
+    lease.on_time(out);
+    if (lease.conflict() && holds(identity) && !world_.fenced) {
+      world_.fenced =
+          "a reservation keeps our heartbeats out of identity " + std::to_string(identity.value());
+    }
+  }
+  if (boot_.up() && takeover_.idle())
+    world_.watch.on_time(out);
+  else if (giveback_.letting_go())
+    world_.watch.on_time(out);
+  verifier_.advance(world_, held(), out);
+  if (world_.suspended && verifier_.idle() && !world_.fenced) {
+    world_.suspended = false;
+    for (auto& lease : world_.leases) lease.resume();
+  }
+  read_partner(out);
+  bool changed = boot_.advance(world_, out) || leftovers_.advance(world_, out) ||
+                 (!world_.suspended && takeover_.advance(world_, out)) ||
+                 (!world_.suspended && giveback_.advance(world_, takeover_, out)) ||
+                 durability_.advance(world_, served(), out);
+  if (!world_.fenced) changed = changed || trigger_takeover(out);
+  mirror_.advance(world_, takeover_.idle(), out);
+  if (world_.fenced) {
+    end_fenced(out);
+    return false;
+  }
+  return changed;
+}
+
+bool Core::trigger_takeover(Output& out) {
+  auto verdict = world_.verdict(out.now());
+  if (verdict != last_verdict_) {
+    last_verdict_ = verdict;
+    if (verdict == Verdict::dead) {
+      out.log(Severity::error, "partner.silent", std::string(sentence(Reason::partner_silent)));
+    } else {
+      out.log(Severity::info, "partner." + std::string(name(verdict)), "");
+    }
+  }
+  bool dead = verdict == Verdict::dead || verdict == Verdict::absent;
+  if (!dead)
+    dead_since_.reset();
+  else if (!dead_since_)
+    dead_since_ = out.now();
+  if (!boot_.up() || !leftovers_.done() || world_.suspended || !world_.engine ||
+      !takeover_.may_begin(out.now())) {
+    return false;
+  }
+  const auto& mailbox = world_.mailbox(world_.partner());
+  if (mailbox && mailbox->taken_over_by == world_.self()) {
+    takeover_.begin(Reason::resumed, 0, false, world_, out);
+    return true;
+  }
+  const auto& timers = world_.config.timers;
+  // Silence is no arbiter when both are silent: the higher node yields a little (takeover.md).
+  auto patience = world_.self() > world_.partner() ? timers.tie_break_delay : Duration{};
+  switch (verdict) {
+    case Verdict::alive:
+    case Verdict::suspect:
+      return false;
+    case Verdict::absent:
+      if (timers.cold_start_wait == Duration{}) return false;
+      patience += timers.cold_start_wait;
+      [[fallthrough]];
+    case Verdict::dead:
+      if (out.now() < *dead_since_ + patience) return false;
+      break;
+    case Verdict::gone:
+      break;
+  }
+  takeover_.begin(world_.monitor.reason(world_.watch, out.now()), 0, false, world_, out);
+  return true;
+}
+
+void Core::read_partner(Output& out) {
+  if (read_state_at_ <= out.now()) {
+    read_state_at_ = out.now() + world_.config.timers.state_read;
+    if (!reading_state_) {
+      reading_state_ = true;
+      out.act(ReadPartnerState{});
+    }
+  }
+  if (status_at_ <= out.now()) {
+    status_at_ = out.now() + status_interval;
+    auto& keeper = world_.keeper(world_.partner());
+    if (boot_.up() && takeover_.idle() && leftovers_.done() && keeper.idle()) {
+      keeper.read(Purpose::status, out);
+    }
+  }
+}
+
+NodeState Core::state() const {
+  if (ending_) return ending_->engine_ended ? ending_->shown : last_state_;
+  if (!boot_.up()) return boot_.shown();
+  if (giveback_.giving()) return NodeState::giving_back;
+  return takeover_.holding() ? NodeState::taken_over_partner : NodeState::up;
+}
+
+Reason Core::reason() const {
+  if (ending_) return ending_->why;
+  if (!boot_.up()) return boot_.reason();
+  return takeover_.holding() ? takeover_.trigger() : Reason::none;
+}
+
+void Core::publish(Output& out) {
+  if (beat_at_ <= out.now()) {
+    beat_at_ = out.now() + world_.config.timers.heartbeat;
+    ++heartbeat_;
+  }
+  auto now_state = state();
+  if (now_state != last_state_) {
+    last_state_ = now_state;
+    ++world_.progress;
+  }
+  const auto& own = world_.mailbox(world_.self());
+  StateStructure s{.cluster = world_.config.cluster,
+                   .node = world_.self(),
+                   .state = now_state,
+                   .reason = static_cast<std::uint8_t>(reason()),
+                   .mirror_window_open = mirror_.open(),
+                   .nonce = world_.nonce,
+                   .boot_epoch = world_.boot_epoch,
+                   .progress = world_.progress,
+                   .heartbeat = heartbeat_,
+                   .own_epoch = boot_.holding() ? world_.boot_epoch
+                                : own           ? own->epoch
+                                                : Epoch(0),
+                   .partner_epoch = takeover_.epoch(),
+                   .seen_partner = world_.monitor.watched()};
+  if (published_ == s) return;
+  published_ = s;
+  out.act(PublishState{s});
+}
+
+void Core::arm_timer(Output& out) {
+  Instant next = std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(),
+                           leftovers_.next_time(), takeover_.next_time(), giveback_.next_time(),
+                           durability_.next_time(), verifier_.next_time(), mirror_.next_time()});
+  for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
+  if (boot_.up()) {
+    next = std::min(next, std::max(world_.watch.next_time(), out.now() + milliseconds(1)));
+    if (takeover_.idle() && takeover_.retry_at() > out.now())
+      next = std::min(next, takeover_.retry_at());
+  }
+  if (ending_) next = std::min(beat_at_, ending_->until);
+  next = std::max(next, out.now());
+  if (next == armed_) return;
+  armed_ = next;
+  out.act(SetTimer{timer, next});
+}
+
+// ---- ends ----
+
+void Core::begin_ending(Ending ending, bool stop_engine, Output& out) {
+  for (auto& lease : world_.leases) lease.stop(out);
+  if (stop_engine) out.act(StopEngine{});
+  ending.until = out.now() + (ending.engine_ended ? farewell : stop_wait);
+  ending_ = std::move(ending);
+}
+
+void Core::settle_ending(Output& out) {
+  if (ending_->until > out.now()) return;
+  if (ending_->request != 0) {
+    out.act(OperatorAnswer{
+        ending_->request,
+        ending_->engine_ended ? OperatorAnswer::Outcome::done : OperatorAnswer::Outcome::failed,
+        {}});
+  }
+  end_boot(ending_->reboot, ending_->text, out);
+}
+
+void Core::end_fenced(Output& out) {
+  for (auto& lease : world_.leases) lease.stop(out);
+  out.act(StopEngine{});
+  out.log(Severity::error, "node.fenced", *world_.fenced);
+  end_boot(true, "fenced: " + *world_.fenced, out);
+}
+
+void Core::end_boot(bool reboot, std::string why, Output& out) {
+  ended_ = true;
+  out.act(EndBoot{reboot, std::move(why)});
+}
+
+}  // namespace duet::ha

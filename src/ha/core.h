@@ -1,0 +1,130 @@
+// The HA core of one node for the length of one boot. It only routes: the decisions are in the
+// machines it is made of (boot.h, takeover.h, giveback.h, ...).
+//
+//   Core core(config, nonce);
+//   core.on_event(Started{}, now, actions);   // first; then whatever happens
+//
+// Requires: `now` never decreases; every DiskCommand is completed once, in bounded time, and one
+// that timed out has been aborted before its path is used again (mailbox.md M7); the boot before
+// this one has ended, its engine included. Ensures: actions are in the order in which they must be
+// performed; after EndBoot there are none. Durable when: a promise (GrantDurability,
+// AssumeIdentity, an answer `done`) is emitted only after the mailbox write it rests on has
+// completed.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ha/boot.h"
+#include "ha/durability.h"
+#include "ha/giveback.h"
+#include "ha/hold_verifier.h"
+#include "ha/leftovers.h"
+#include "ha/mirror_control.h"
+#include "ha/snapshot.h"
+#include "ha/takeover.h"
+#include "ha/world.h"
+
+namespace duet::ha {
+
+class Core {
+ public:
+  // Requires: self 1 or 2, nonce not 0, 1..max_disks disks of each identity.
+  Core(const Config& config, BootNonce nonce);
+  ~Core() = default;
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  void on_event(const Event& event, Instant now, Actions& actions);
+  Snapshot snapshot(Instant now) const;
+
+ private:
+  // A node that stops: waits for its engine to end, shows the last state for a while, ends the
+  // boot.
+  struct Ending {
+    NodeState shown{};
+    Reason why = Reason::none;
+    bool reboot = true;
+    bool engine_ended = false;
+    std::uint64_t request = 0;  // of the operator
+    std::string text;
+    Instant until{};
+  };
+
+  void route(const Event& event, Output& out);
+  void on(const Started& event, Output& out);
+  void on(const TimerExpired& event, Output& out);
+  void on(const DiskCompleted& event, Output& out);
+  void on(const DiskConnection& event, Output& out);
+  void on(const DiskAttention& event, Output& out);
+  void on(const LinkChanged& event, Output& out);
+  void on(const PartnerStateRead& event, Output& out);
+  void on(const MessageArrived& event, Output& out);
+  void on(const EngineReady& event, Output& out);
+  void on(const EngineEnded& event, Output& out);
+  void on(const MirrorWindowClosed& event, Output& out);
+  void on(const IdentityAssumed& event, Output& out);
+  void on(const AssumeFailed& event, Output& out);
+  void on(const IdentityReleased& event, Output& out);
+  void on(const ReleaseFailed& event, Output& out);
+  void on(const DurabilityWanted& event, Output& out);
+  void on(const EngineFenced& event, Output& out);
+  void on(const OperatorRequest& event, Output& out);
+
+  // core_operator.cc
+  void takeover_order(const OperatorRequest& request, Output& out);
+  void giveback_order(const OperatorRequest& request, Output& out);
+  void halt_order(const OperatorRequest& request, Output& out);
+  Reason takeover_obstacle(Instant now) const;
+
+  void notice_gap(Output& out);
+  void settle(Output& out);
+  bool settle_once(Output& out);
+  void route_mailboxes(Output& out);
+  bool trigger_takeover(Output& out);
+  void read_partner(Output& out);
+  void publish(Output& out);
+  void arm_timer(Output& out);
+  void begin_ending(Ending ending, bool stop_engine, Output& out);
+  void settle_ending(Output& out);
+  void end_fenced(Output& out);
+  void end_boot(bool reboot, std::string why, Output& out);
+
+  bool holds(NodeId identity) const;
+  std::array<bool, 3> held() const;
+  std::array<bool, 3> served() const;
+  ports::ReservationType hold_type(NodeId identity) const;
+  NodeState state() const;
+  Reason reason() const;
+
+  World world_;
+  Boot boot_;
+  Leftovers leftovers_;
+  Takeover takeover_;
+  Giveback giveback_;
+  DurabilityMarks durability_;
+  HoldVerifier verifier_;
+  MirrorControl mirror_;
+
+  bool started_ = false;
+  bool ended_ = false;
+  std::optional<Ending> ending_;
+  Instant last_event_{};
+  std::uint64_t last_command_ = 0;
+  bool reading_state_ = false;
+  Instant read_state_at_ = never;
+  Instant beat_at_ = never;
+  Instant status_at_ = never;
+  Instant armed_ = never;
+  std::optional<Instant> dead_since_;
+  std::uint64_t heartbeat_ = 0;
+  NodeState last_state_ = NodeState::booting;
+  Verdict last_verdict_ = Verdict::suspect;
+  std::optional<StateStructure> published_;
+  std::uint64_t stale_messages_ = 0;
+  std::uint64_t invalid_messages_ = 0;
+};
+
+}  // namespace duet::ha

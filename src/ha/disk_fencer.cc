@@ -1,0 +1,201 @@
+#include "ha/disk_fencer.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "disk/reservation_key.h"
+
+namespace duet::ha {
+namespace {
+
+using ports::ReservationType;
+
+constexpr auto shared = ReservationType::write_exclusive_registrants_only;
+
+bool keeps_readers_out(ReservationType type) {
+  return type == ReservationType::exclusive_access ||
+         type == ReservationType::exclusive_access_registrants_only ||
+         type == ReservationType::exclusive_access_all_registrants;
+}
+
+bool contains(const ports::RegisteredKeys& keys, ReservationKey key) {
+  return std::ranges::find(keys.keys, key) != keys.keys.end();
+}
+
+FenceDecision decide_release(const FenceRules& rules, const ports::ReservationState& held) {
+  if (!held.reserved || !disk::belongs_to(held.holder, rules.self, rules.cluster)) {
+    return FenceLost{};
+  }
+  if (held.type == shared) return FenceDone{};
+  return std::vector<DiskOperation>{Preempt{held.holder, held.holder, shared, false}};
+}
+
+FenceDecision decide_hold(const FenceRules& rules, const ports::RegisteredKeys& keys,
+                          const ports::ReservationState& held) {
+  bool ours = contains(keys, rules.key);
+  if (ours && held.reserved && held.holder == rules.key) return FenceDone{};
+  if (held.reserved) return FenceLost{};
+  if (ours) return std::vector<DiskOperation>{Reserve{rules.key, rules.type}};
+  // Without APTPL a disk forgets everything with its power. Nobody else came: it is still ours.
+  if (keys.keys.empty()) {
+    return std::vector<DiskOperation>{RegisterKey{rules.key}, Reserve{rules.key, rules.type}};
+  }
+  return FenceLost{};
+}
+
+FenceDecision decide_take(const FenceRules& rules, const ports::RegisteredKeys& keys,
+                          const ports::ReservationState& held, bool registered) {
+  bool ours = contains(keys, rules.key);
+  if (rules.mode == FenceMode::claim && held.reserved && keeps_readers_out(held.type) &&
+      held.holder != rules.key && !disk::belongs_to(held.holder, rules.self, rules.cluster)) {
+    return FenceLost{.unregister = ours};
+  }
+  if (!ours) {
+    if (registered) return FenceLost{};
+    return std::vector<DiskOperation>{RegisterKey{rules.key}};
+  }
+  std::vector<DiskOperation> operations;
+  if (!held.reserved) {
+    operations.emplace_back(Reserve{rules.key, rules.type});
+  } else if (held.holder != rules.key) {
+    operations.emplace_back(Preempt{rules.key, held.holder, rules.type, true});
+  } else if (held.type != rules.type) {
+    operations.emplace_back(Preempt{rules.key, rules.key, rules.type, false});
+  }
+  std::vector<ReservationKey> others;
+  for (auto key : keys.keys) {
+    if (key == rules.key || key == rules.engine_key) continue;
+    if (held.reserved && key == held.holder) continue;
+    if (std::ranges::find(others, key) == others.end()) others.push_back(key);
+  }
+  for (auto key : others) {
+    operations.emplace_back(Preempt{rules.key, key, rules.type, true});
+  }
+  if (operations.empty()) return FenceDone{};
+  return operations;
+}
+
+}  // namespace
+
+FenceDecision decide_fence(const FenceRules& rules, const ports::RegisteredKeys& keys,
+                           const ports::ReservationState& reservation, bool registered) {
+  switch (rules.mode) {
+    case FenceMode::claim:
+    case FenceMode::fence:
+      return decide_take(rules, keys, reservation, registered);
+    case FenceMode::release:
+      return decide_release(rules, reservation);
+    case FenceMode::hold:
+      return decide_hold(rules, keys, reservation);
+  }
+  UNREACHABLE();
+}
+
+void DiskFencer::start(Output& out) {
+  ASSERT(std::holds_alternative<Idle>(state_));
+  look(out);
+}
+
+void DiskFencer::look(Output& out) {
+  Looking looking;
+  looking.keys_command = out.disk(disk_, ReadKeys{});
+  looking.reservation_command = out.disk(disk_, ReadReservation{});
+  state_ = std::move(looking);
+}
+
+void DiskFencer::decide(const Looking& seen, Output& out) {
+  auto decision = decide_fence(rules_, *seen.keys, *seen.reservation, registered_);
+  if (std::holds_alternative<FenceDone>(decision)) {
+    state_ = Ended{Outcome::done};
+  } else if (auto* lost = std::get_if<FenceLost>(&decision)) {
+    why_ = seen.reservation->reserved ? "held by " + disk::describe(seen.reservation->holder)
+                                      : "our key is gone";
+    if (lost->unregister) {
+      state_ = Unregistering{out.disk(disk_, RegisterKey{ReservationKey(0)})};
+    } else {
+      state_ = Ended{Outcome::lost};
+    }
+  } else if (++rounds_ > max_rounds) {
+    why_ = "the reservation keeps changing";
+    state_ = Ended{Outcome::failed};
+  } else {
+    act(Acting{std::move(std::get<std::vector<DiskOperation>>(decision)), 0, {}}, out);
+  }
+}
+
+void DiskFencer::act(Acting acting, Output& out) {
+  if (acting.next == acting.operations.size()) return look(out);
+  acting.command = out.disk(disk_, acting.operations[acting.next++]);
+  state_ = std::move(acting);
+}
+
+void DiskFencer::on_error(const Error& error, Output& out) {
+  if (++errors_ > max_errors) {
+    why_ = error.message;
+    state_ = Ended{Outcome::failed};
+  } else {
+    state_ = Waiting{out.now() + io_retry};
+  }
+}
+
+bool DiskFencer::on_completed(const DiskCompleted& event, Output& out) {
+  if (auto* looking = std::get_if<Looking>(&state_)) {
+    bool keys = event.command == looking->keys_command;
+    if (!keys && event.command != looking->reservation_command) return false;
+    if (!event.reply) {
+      looking->error = true;
+    } else if (auto* k = std::get_if<ports::RegisteredKeys>(&*event.reply); keys && k) {
+      looking->keys = *k;
+    } else if (auto* r = std::get_if<ports::ReservationState>(&*event.reply); !keys && r) {
+      looking->reservation = *r;
+    }
+    if (--looking->open > 0) return true;
+    if (looking->keys && looking->reservation) {
+      Looking seen = std::move(*looking);
+      decide(seen, out);
+    } else {
+      on_error(event.reply ? Error{ErrorCode::io_error, "reservations cannot be read"}
+                           : event.reply.error(),
+               out);
+    }
+    return true;
+  }
+  if (auto* acting = std::get_if<Acting>(&state_)) {
+    if (event.command != acting->command) return false;
+    if (event.reply) {
+      if (std::holds_alternative<RegisterKey>(acting->operations[acting->next - 1])) {
+        registered_ = true;
+      }
+      Acting rest = std::move(*acting);
+      act(std::move(rest), out);
+    } else if (event.reply.error().code == ErrorCode::reservation_conflict) {
+      look(out);  // somebody moved: decide anew
+    } else {
+      on_error(event.reply.error(), out);
+    }
+    return true;
+  }
+  if (auto* leaving = std::get_if<Unregistering>(&state_)) {
+    if (event.command != leaving->command) return false;
+    state_ = Ended{Outcome::lost};
+    return true;
+  }
+  return false;
+}
+
+void DiskFencer::on_time(Output& out) {
+  auto* waiting = std::get_if<Waiting>(&state_);
+  if (waiting != nullptr && waiting->until <= out.now()) look(out);
+}
+
+Instant DiskFencer::next_time() const {
+  auto* waiting = std::get_if<Waiting>(&state_);
+  return waiting != nullptr ? waiting->until : never;
+}
+
+DiskFencer::Outcome DiskFencer::outcome() const {
+  auto* ended = std::get_if<Ended>(&state_);
+  return ended != nullptr ? ended->outcome : Outcome::running;
+}
+
+}  // namespace duet::ha

@@ -1,0 +1,263 @@
+#include "ha/giveback.h"
+
+#include <algorithm>
+#include <array>
+
+namespace duet::ha {
+
+using ports::ReservationType;
+using Purpose = MailboxKeeper::Purpose;
+using Kind = MailboxKeeper::Outcome::Kind;
+using Answer = OperatorAnswer::Outcome;
+
+void Giveback::answer(Answer outcome, Reason reason, Output& out) {
+  ordered_ = false;
+  if (request_ == 0) return;
+  std::vector<std::string> reasons;
+  if (reason != Reason::none) reasons.emplace_back(sentence(reason));
+  out.act(OperatorAnswer{request_, outcome, std::move(reasons)});
+  request_ = 0;
+}
+
+// G1: two equal valid reads say that it waits, both counters have grown lately.
+bool Giveback::partner_waits(const World& world, Instant now) const {
+  const auto& m = world.monitor;
+  return (m.in(NodeState::givewait) || m.in(NodeState::mbwait)) &&
+         m.interconnect(now) == Channel::fresh &&
+         m.makes_progress(now, world.config.timers.interconnect_silence);
+}
+
+Reason Giveback::obstacle(const World& world, const Takeover& takeover, Instant now) const {
+  if (!takeover.serving()) return Reason::not_taken_over;
+  if (giving()) return Reason::busy;
+  const auto& m = world.monitor;
+  if (!m.in(NodeState::givewait) && !m.in(NodeState::mbwait)) return Reason::partner_not_waiting;
+  if (!partner_waits(world, now)) return Reason::partner_makes_no_progress;
+  return Reason::none;
+}
+
+Reason Giveback::order(std::uint64_t request, const World& world, const Takeover& takeover,
+                       Instant now) {
+  if (auto why = obstacle(world, takeover, now); why != Reason::none) return why;
+  if (request_ != 0) return Reason::busy;
+  request_ = request;
+  ordered_ = true;
+  ordered_until_ = now + world.config.timers.givewait_deadline;
+  return Reason::none;
+}
+
+void Giveback::re_reserve(World& world, Output& out) {
+  out.log(Severity::warning, "giveback.re_reserving",
+          "the partner did not go on: its disks are ours alone again");
+  not_before_ = out.now() + backoff;
+  FenceSet fences(world.rules(FenceMode::fence, ReservationType::exclusive_access_registrants_only),
+                  world.partner(), world.config.disks(world.partner()));
+  fences.start(out);
+  state_ = ReReserving{std::move(fences)};
+}
+
+void Giveback::stop(BootNonce nonce, World& world, Output& out) {
+  ++world.progress;
+  out.log(Severity::notice, "giveback.stopping", "the engine releases the partner's identity");
+  out.act(ReleaseIdentity{world.partner()});
+  state_ = Stopping{nonce};
+}
+
+void Giveback::retake(World& world, Takeover& takeover, Output& out) {
+  answer(Answer::failed, Reason::giveback_timed_out, out);
+  not_before_ = out.now() + backoff;
+  auto_not_before_ = out.now() + rest;
+  state_ = Holding{};
+  takeover.retake(world, out);
+}
+
+bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
+  auto now = out.now();
+  if (ordered_ && !giving() && now >= ordered_until_) {
+    answer(Answer::failed, Reason::partner_makes_no_progress, out);
+  }
+  return std::visit(
+      Overloaded{
+          [&](Holding&) {
+            if (!takeover.serving() || now < not_before_ || !partner_waits(world, now))
+              return false;
+            FenceSet fences(
+                world.rules(FenceMode::release, ReservationType::write_exclusive_registrants_only),
+                world.partner(), world.config.disks(world.partner()));
+            fences.start(out);
+            state_ = Releasing{std::move(fences), world.monitor.nonce()};
+            return true;
+          },
+          [&](Releasing& s) {
+            s.fences.on_time(out);
+            switch (s.fences.outcome()) {
+              case FenceSet::Outcome::running:
+                return false;
+              case FenceSet::Outcome::done:
+                ++world.progress;
+                out.log(Severity::notice, "giveback.released",
+                        "the partner may read its disks; this node serves on");
+                state_ = Released{s.nonce, now + world.config.timers.givewait_deadline};
+                return true;
+              case FenceSet::Outcome::lost:
+                world.fenced = "the partner's disks are not ours any more: " + s.fences.why();
+                return true;
+              case FenceSet::Outcome::failed:
+                re_reserve(world, out);
+                return true;
+            }
+            UNREACHABLE();
+          },
+          [&](Released& s) {
+            bool ready = world.monitor.in(NodeState::mbwait);
+            if (!partner_waits(world, now) || world.monitor.nonce() != s.nonce ||
+                (!ready && now >= s.deadline)) {
+              re_reserve(world, out);
+              return true;
+            }
+            bool automatic = world.config.auto_giveback && now >= auto_not_before_;
+            if (!ready || !(ordered_ || automatic)) return false;
+            stop(s.nonce, world, out);
+            return true;
+          },
+          [&](ReReserving& s) {
+            s.fences.on_time(out);
+            switch (s.fences.outcome()) {
+              case FenceSet::Outcome::running:
+                return false;
+              case FenceSet::Outcome::done:
+                state_ = Holding{};
+                return true;
+              case FenceSet::Outcome::lost:
+                world.fenced = "the partner's disks are not ours any more: " + s.fences.why();
+                return true;
+              case FenceSet::Outcome::failed:
+                re_reserve(world, out);
+                return true;
+            }
+            UNREACHABLE();
+          },
+          [](Stopping&) { return false; },
+          [&](Marking& s) {
+            if (s.retry > now) return false;
+            if (world.keeper(world.partner()).writing()) {  // a durability mark on its way
+              s.retry = now + keeper_retry;
+              return false;
+            }
+            s.retry = never;
+            if (now >= s.deadline) {
+              retake(world, takeover, out);
+            } else {
+              world.keeper(world.partner()).write(Purpose::giveback, s.mailbox, out);
+            }
+            return true;
+          },
+          [&](AwaitingUp&) { return settle_awaiting_up(world, takeover, out); },
+      },
+      state_);
+}
+
+void Giveback::on_released(World& world, Takeover& takeover, Output& out) {
+  auto* s = std::get_if<Stopping>(&state_);
+  if (s == nullptr) return;
+  ++world.progress;
+  out.log(Severity::notice, "giveback.stopped", "nobody serves the partner's identity now");
+  auto nonce = s->nonce;
+  auto now = out.now();
+  if (!partner_waits(world, now) || world.monitor.nonce() != nonce) {
+    return retake(world, takeover, out);  // nothing was given away yet
+  }
+  // G3, and detection is armed before anything is given away.
+  world.lease(world.partner()).stop(out);
+  world.watch.restart(now);
+  auto m = *world.mailbox(world.partner());
+  m.generation = world.keeper(world.partner()).next_generation();
+  m.server = world.self();
+  m.taken_over_by = no_node;
+  m.durability = Durability::write_through;
+  m.nvram_server = 0;
+  m.nvram_mirror = 0;
+  m.log_epoch = m.epoch;
+  m.reason = static_cast<std::uint8_t>(Reason::none);
+  m.writer = world.nonce;
+  state_ = Marking{.nonce = nonce, .mailbox = m, .deadline = now + mark_limit, .retry = now};
+}
+
+void Giveback::on_release_failed(const std::string& why, World& world, Output& out) {
+  auto* s = std::get_if<Stopping>(&state_);
+  if (s == nullptr) return;
+  out.log(Severity::warning, "giveback.vetoed", why);
+  answer(Answer::failed, Reason::vetoed, out);
+  auto_not_before_ = out.now() + rest;
+  state_ = Released{s->nonce, out.now() + world.config.timers.givewait_deadline};
+}
+
+void Giveback::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Takeover& takeover,
+                          Output& out) {
+  (void)takeover;
+  auto* s = std::get_if<Marking>(&state_);
+  if (s == nullptr) return;
+  if (outcome.kind == Kind::write_failed) {
+    s->retry = out.now() + io_retry;  // same generation: re-drivable
+    return;
+  }
+  // A conflict means that the partner has read one of the copies and claims already.
+  ++world.progress;
+  world.mailbox(world.partner()) = s->mailbox;
+  out.log(Severity::notice, "giveback.mailbox_written", "the partner may take its identity back");
+  state_ =
+      AwaitingUp{s->nonce, s->mailbox.epoch, out.now() + world.config.timers.giveback_deadline};
+}
+
+bool Giveback::settle_awaiting_up(World& world, Takeover& takeover, Output& out) {
+  const auto& s = std::get<AwaitingUp>(state_);
+  const auto& m = world.monitor;
+  auto now = out.now();
+  bool says_up = m.stable() && serving_state(m.stable()->state) && m.stable()->own_epoch > s.epoch;
+  bool beats = world.watch.last() && world.watch.last()->epoch > s.epoch;
+  if (says_up || beats) {
+    ++world.progress;
+    out.log(Severity::notice, "giveback.done", "the partner serves its identity again");
+    answer(Answer::done, Reason::none, out);
+    auto_not_before_ = now;
+    state_ = Holding{};
+    takeover.given_back(world, out);
+    return true;
+  }
+  bool other_boot = m.nonce() != s.nonce;
+  bool over = m.stable() && ended_state(m.stable()->state);
+  bool silent = m.interconnect(now) == Channel::silent;
+  bool gone = world.verdict(now) == Verdict::gone;
+  if (now < s.deadline && !other_boot && !over && !silent && !gone) return false;
+  retake(world, takeover, out);
+  return true;
+}
+
+bool Giveback::on_completed(const DiskCompleted& event, Output& out) {
+  if (auto* s = std::get_if<Releasing>(&state_)) return s->fences.on_completed(event, out);
+  if (auto* s = std::get_if<ReReserving>(&state_)) return s->fences.on_completed(event, out);
+  return false;
+}
+
+std::string_view Giveback::step() const {
+  constexpr std::array<std::string_view, std::variant_size_v<decltype(state_)>> names{
+      "holding", "releasing", "released", "re_reserving", "stopping", "marking", "awaiting_up"};
+  return names.at(state_.index());
+}
+
+Instant Giveback::next_time() const {
+  return std::visit(Overloaded{
+                        [](const Holding&) { return never; },
+                        [](const Releasing& s) { return s.fences.next_time(); },
+                        [&](const Released& s) {
+                          return ordered_ ? std::min(s.deadline, ordered_until_) : s.deadline;
+                        },
+                        [](const ReReserving& s) { return s.fences.next_time(); },
+                        [](const Stopping&) { return never; },
+                        [](const Marking& s) { return s.retry; },
+                        [](const AwaitingUp& s) { return s.deadline; },
+                    },
+                    state_);
+}
+
+}  // namespace duet::ha

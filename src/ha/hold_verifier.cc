@@ -1,0 +1,51 @@
+#include "ha/hold_verifier.h"
+
+#include <algorithm>
+
+namespace duet::ha {
+
+void HoldVerifier::verify(DiskRef disk, ports::ReservationType type, const World& world,
+                          Output& out) {
+  // What is being read may be older than the reason for asking.
+  running_.erase(disk);
+  auto [entry, added] =
+      running_.emplace(disk, DiskFencer(world.rules(FenceMode::hold, type), disk));
+  entry->second.start(out);
+}
+
+bool HoldVerifier::on_completed(const DiskCompleted& event, Output& out) {
+  return std::ranges::any_of(running_,
+                             [&](auto& entry) { return entry.second.on_completed(event, out); });
+}
+
+void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) {
+  for (auto it = running_.begin(); it != running_.end();) {
+    auto& fencer = it->second;
+    fencer.on_time(out);
+    auto outcome = fencer.outcome();
+    if (outcome == DiskFencer::Outcome::running) {
+      ++it;
+      continue;
+    }
+    auto disk = it->first;
+    if (outcome == DiskFencer::Outcome::lost && held[disk.identity.value()]) {
+      world.fenced = "disk " + std::to_string(disk.index) + " of identity " +
+                     std::to_string(disk.identity.value()) + ": " + fencer.why();
+    }
+    it = running_.erase(it);
+    // An unreadable disk says nothing: it is asked again, and the lease does not depend on it
+    // alone.
+    if (outcome == DiskFencer::Outcome::failed && held[disk.identity.value()]) {
+      verify(disk, ports::ReservationType::write_exclusive_registrants_only, world, out);
+      return;
+    }
+  }
+}
+
+Instant HoldVerifier::next_time() const {
+  Instant next = never;
+  for (const auto& [disk, fencer] : running_) next = std::min(next, fencer.next_time());
+  return next;
+}
+
+}  // namespace duet::ha

@@ -1,0 +1,30 @@
+// Are our disks still ours? Asked after a unit attention, and after a pause of this node, before
+// anything else is decided (B6). A disk that forgot its registrations is taken again; one that
+// another node has taken means that we are fenced.
+#pragma once
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ha/disk_fencer.h"
+#include "ha/world.h"
+
+namespace duet::ha {
+
+class HoldVerifier {
+ public:
+  // `type` is what a disk that forgot everything is reserved with again.
+  void verify(DiskRef disk, ports::ReservationType type, const World& world, Output& out);
+  bool on_completed(const DiskCompleted& event, Output& out);
+  // `held`: by identity, whether losing a disk of it means that we are fenced.
+  void advance(World& world, std::array<bool, 3> held, Output& out);
+  Instant next_time() const;
+  bool idle() const { return running_.empty(); }
+
+ private:
+  std::map<DiskRef, DiskFencer> running_;
+};
+
+}  // namespace duet::ha

@@ -1,0 +1,87 @@
+// Reads and writes the mailbox of one identity over its mailbox disks: careful writes, majorities,
+// highest valid generation (docs/formats/mailbox.md). One operation at a time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ha/config.h"
+#include "ha/output.h"
+
+namespace duet::ha {
+
+class MailboxKeeper {
+ public:
+  // Who asked; the outcome goes to them.
+  enum class Purpose : std::uint8_t { boot, leftovers, takeover, giveback, durability, status };
+
+  struct Outcome {
+    enum class Kind : std::uint8_t { known, unknown, written, write_failed, fenced };
+    Purpose purpose{};
+    Kind kind{};
+    Mailbox mailbox;            // known: what was read; of a write: what was to be written
+    bool all_answered = false;  // every mailbox disk, not only a majority
+    bool kept_out = false;      // unknown because a reservation keeps us out
+    std::string why;            // of unknown and write_failed
+  };
+
+  MailboxKeeper(ClusterId cluster, NodeId identity, std::uint8_t disks)
+      : cluster_(cluster), identity_(identity), disks_(disks) {}
+
+  bool idle() const { return !reading_ && !writing_ && !outcome_; }
+  bool writing() const { return writing_.has_value(); }
+  // Supersedes a read under way, whose outcome never comes. While a write is under way: follows it.
+  void read(Purpose purpose, Output& out);
+  // Requires: !writing(). Supersedes a read.
+  void write(Purpose purpose, Mailbox mailbox, Output& out);
+  // One above every generation read or tried so far.
+  std::uint64_t next_generation() const { return highest_generation_ + 1; }
+
+  bool on_completed(const DiskCompleted& event, Output& out);
+  std::optional<Outcome> take_outcome(Output& out);
+
+ private:
+  struct Place {
+    std::uint8_t disk;
+    int copy;
+  };
+  struct Reading {
+    Purpose purpose{};
+    std::map<CommandId, Place> open;
+    std::vector<Mailbox> valid;
+    std::vector<bool> answered;
+    bool kept_out = false;
+    bool other_version = false;
+    std::string why;
+  };
+  struct Writing {
+    Purpose purpose{};
+    Mailbox mailbox;
+    std::vector<std::byte> block;
+    int copy = 0;
+    std::map<CommandId, Place> open;
+    std::vector<std::uint8_t> took;  // disks that have the present copy
+    bool fenced = false;
+    std::string why;
+  };
+
+  std::size_t majority() const { return disks_ / 2u + 1u; }
+  void on_read(const Place& place, const Result<DiskReply>& reply);
+  void finish_read();
+  void write_copy(const std::vector<std::uint8_t>& disks, Output& out);
+  void finish_copy(Output& out);
+
+  ClusterId cluster_;
+  NodeId identity_;
+  std::uint8_t disks_;
+  std::uint64_t highest_generation_ = 0;
+  std::optional<Reading> reading_;
+  std::optional<Writing> writing_;
+  std::optional<Purpose> read_next_;
+  std::optional<Outcome> outcome_;
+};
+
+}  // namespace duet::ha

@@ -1,0 +1,86 @@
+// Judges the partner: what it says of itself, and whether its two channels are fresh. The verdict
+// is a truth table (docs/protocols/takeover.md). Invariants T1, I17.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "ha/config.h"
+#include "ha/heartbeat_watch.h"
+#include "ha/reason.h"
+#include "interconnect/state_structure.h"
+
+namespace duet::ha {
+
+using interconnect::NodeState;
+using interconnect::StateStructure;
+
+enum class Verdict : std::uint8_t {
+  alive,
+  suspect,  // one channel is silent or cannot be read
+  absent,   // both silent, and it has not served since our boot (or since we fenced it)
+  dead,     // both silent
+  gone,     // it says so, or has rebooted: takeover at once
+};
+std::string_view name(Verdict verdict);
+
+// What the partner says of itself.
+enum class Says : std::uint8_t { nothing, not_serving, serving, ended };
+
+// The truth table. `served`: seen serving since our boot.
+Verdict judge(Says says, Channel interconnect, Channel disk, bool served);
+
+// A node that was in `from` may be seen in `to` next, during one boot. States in between may be
+// missed.
+bool legal_transition(NodeState from, NodeState to);
+bool serving_state(NodeState state);  // its own identity
+bool ended_state(NodeState state);
+
+class PartnerMonitor {
+ public:
+  explicit PartnerMonitor(const Config& config) : config_(config) {}
+
+  void start(Instant now);
+  void on_state_read(const Result<std::vector<std::byte>>& bytes, Instant now);
+  void on_heartbeat(const HeartbeatWatch& watch);
+  void on_panic_notice(BootNonce sender);
+  void forgive(Duration gap);
+
+  Verdict verdict(const HeartbeatWatch& watch, Instant now) const;
+  // Of the verdict gone, dead or absent: what a takeover is triggered by.
+  Reason reason(const HeartbeatWatch& watch, Instant now) const;
+  Channel interconnect(Instant now) const;
+
+  // Nothing may be concluded from the boot that we fenced, or decided not to take over: it is over.
+  void forget_served() { served_ = BootNonce(0), panicked_ = BootNonce(0); }
+
+  // Two equal valid reads, a legal step from those before.
+  const std::optional<StateStructure>& stable() const { return stable_; }
+  BootNonce nonce() const { return stable_ ? stable_->nonce : BootNonce(0); }
+  BootNonce served() const { return served_; }
+  // The boot of the partner that we watch; published as `seen partner` (docs/protocols/boot.md).
+  BootNonce watched() const { return rebooted() ? served_ : nonce(); }
+  bool in(NodeState state) const { return stable_ && stable_->state == state; }
+  // Its progress counter grew within the last `within`.
+  bool makes_progress(Instant now, Duration within) const { return now - progress_at_ < within; }
+  Instant last_change() const { return last_change_; }
+  std::uint64_t invalid_states() const { return invalid_; }
+  std::uint64_t illegal_states() const { return illegal_; }
+
+ private:
+  Says says() const;
+  bool rebooted() const;
+
+  Config config_;
+  interconnect::StableReader reader_;
+  std::optional<StateStructure> last_, stable_;
+  Instant last_change_{}, progress_at_{};
+  BootNonce served_;    // boot last seen serving
+  BootNonce panicked_;  // boot that sent a panic notice
+  BootNonce void_;      // boot of the structure that a newer heartbeat has outlived
+  BootNonce beating_;
+  std::uint64_t invalid_ = 0, illegal_ = 0;
+};
+
+}  // namespace duet::ha

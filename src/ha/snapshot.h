@@ -1,0 +1,50 @@
+// What `duet status` shows of the core: a plain value.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "ha/mailbox.h"
+#include "ha/partner_monitor.h"
+#include "ha/reason.h"
+
+namespace duet::ha {
+
+struct IdentitySnapshot {
+  NodeId identity;
+  NodeId server;  // by the mailbox; 0: unknown
+  bool served_here = false;
+  bool mailbox_known = false;
+  Epoch epoch;
+  Durability durability = Durability::write_through;
+  std::uint64_t replayed = 0;  // records, when we assumed it
+  Instant lease_until{};       // ours
+};
+
+struct Snapshot {
+  NodeId self;
+  BootNonce nonce;
+  Epoch boot_epoch;
+  NodeState state{};
+  Reason why = Reason::none;
+  std::string next;  // what it waits for, in words; empty: nothing
+  std::string_view takeover_step, giveback_step;
+  Verdict partner_verdict{};
+  bool partner_known = false;  // its structure has been read twice
+  NodeState partner_state{};
+  BootNonce partner_nonce;
+  Channel interconnect{}, disk_heartbeat{};
+  ports::LinkState link{};
+  bool mirror_window_open = false;
+  bool suspended = false;
+  Reason takeover_obstacle = Reason::none;  // none: a takeover by order is possible
+  Reason giveback_obstacle = Reason::none;
+  Reason last_refusal = Reason::none;  // of the last takeover that ended without serving
+  std::array<IdentitySnapshot, 2> identities;
+  std::uint64_t progress = 0;
+  std::uint64_t stale_messages = 0, invalid_messages = 0, invalid_states = 0, illegal_states = 0;
+};
+
+}  // namespace duet::ha

@@ -1,0 +1,422 @@
+#include "ha/takeover.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "disk/areas.h"
+
+namespace duet::ha {
+
+using ports::ReservationType;
+using Purpose = MailboxKeeper::Purpose;
+using Kind = MailboxKeeper::Outcome::Kind;
+using Answer = OperatorAnswer::Outcome;
+
+namespace {
+
+// The partner says itself that it answers nobody any more, or a new boot of it speaks.
+bool stopped(Reason trigger) {
+  return trigger == Reason::partner_panicked || trigger == Reason::partner_rebooted ||
+         trigger == Reason::partner_shut_down;
+}
+
+}  // namespace
+
+void Takeover::answer(Answer outcome, Reason reason, Output& out) {
+  if (request_ == 0) return;
+  std::vector<std::string> reasons;
+  if (reason != Reason::none) reasons.emplace_back(sentence(reason));
+  out.act(OperatorAnswer{request_, outcome, std::move(reasons)});
+  if (outcome != Answer::accepted) request_ = 0;
+}
+
+void Takeover::begin(Reason trigger, std::uint64_t request, bool force, World& world, Output& out) {
+  ASSERT(idle());
+  trigger_ = trigger;
+  request_ = request;
+  force_ = force;
+  partner_stopped_ = stopped(trigger);
+  victim_ = world.monitor.served() != BootNonce(0) ? world.monitor.served() : world.monitor.nonce();
+  refusal_ = Reason::none;
+  bool order = trigger == Reason::operator_order;
+  out.log(Severity::notice, "takeover.checking", std::string(sentence(trigger)));
+  state_ = Checking{};
+  if (!world.all_connected(world.partner())) {
+    return refuse(Reason::partner_disks_unreachable, world, out);
+  }
+  if (world.lease(world.self()).until() <= out.now() && !order) {
+    return refuse(Reason::no_lease, world, out);
+  }
+  world.keeper(world.partner()).read(Purpose::takeover, out);
+}
+
+void Takeover::retake(World& world, Output& out) {
+  trigger_ = Reason::giveback_failed;
+  request_ = 0;
+  force_ = false;
+  partner_stopped_ = false;
+  victim_ = world.monitor.nonce();
+  world.lease(world.partner()).stop(out);
+  out.log(Severity::warning, "giveback.retake", std::string(sentence(trigger_)));
+  close_window(world, out);
+}
+
+void Takeover::refuse(Reason why, World& world, Output& out) {
+  out.log(Severity::error, "takeover.refused", std::string(sentence(why)));
+  answer(Answer::refused, why, out);
+  refusal_ = why;
+  retry_at_ = out.now() + backoff;
+  // The partner may be waiting for our decision: it has rebooted, and we leave it alone.
+  if (trigger_ == Reason::partner_rebooted) world.monitor.forget_served();
+  state_ = Idle{};
+}
+
+void Takeover::hand_back(Reason why, World& world, Output& out) {
+  out.log(Severity::error, "takeover.handing_back", std::string(sentence(why)));
+  refusal_ = why;
+  world.lease(world.partner()).stop(out);
+  HandingBack back{
+      FenceSet(world.rules(FenceMode::release, ReservationType::write_exclusive_registrants_only),
+               world.partner(), world.config.disks(world.partner()))};
+  back.fences.start(out);
+  state_ = std::move(back);
+}
+
+bool Takeover::settle_handing_back(World& world, Output& out) {
+  auto& s = std::get<HandingBack>(state_);
+  if (s.retry <= out.now()) {
+    hand_back(refusal_, world, out);
+    return true;
+  }
+  s.fences.on_time(out);
+  if (s.fences.outcome() == FenceSet::Outcome::running || s.retry != never) return false;
+  answer(Answer::failed, refusal_, out);
+  retry_at_ = out.now() + backoff;
+  if (s.fences.outcome() == FenceSet::Outcome::failed) {
+    s.retry = retry_at_;  // the partner cannot boot before we let go of every disk
+    return true;
+  }
+  if (world.partner_fenced) {
+    world.partner_fenced = false;
+    out.act(PartnerFenced{false});
+  }
+  if (trigger_ == Reason::partner_rebooted) world.monitor.forget_served();
+  state_ = Idle{};
+  return true;
+}
+
+void Takeover::on_checked(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
+  if (outcome.kind != Kind::known) return refuse(Reason::mailbox_unknown, world, out);
+  world.mailbox(world.partner()) = outcome.mailbox;
+  const auto& m = outcome.mailbox;
+  bool loses = !decide_replay(m, world.engine->nvram).possible;
+  if (loses && !force_) return refuse(Reason::log_not_here, world, out);
+  if (m.intent == Intent::halt_no_takeover && !force_) {
+    return refuse(Reason::halt_without_takeover, world, out);
+  }
+  answer(Answer::accepted, Reason::none, out);
+  bool alive = world.monitor.interconnect(out.now()) == Channel::fresh && world.monitor.stable() &&
+               !ended_state(world.monitor.stable()->state);
+  if (trigger_ == Reason::operator_order && alive) {
+    world.send(PleaseShutdown{}, world.monitor.nonce(), out);
+    state_ = AskingShutdown{out.now() + world.config.timers.shutdown_wait};
+    return;
+  }
+  close_window(world, out);
+}
+
+void Takeover::close_window(World& world, Output& out) {
+  (void)world;
+  ++closes_;
+  out.act(CloseMirrorWindow{});
+  state_ = ClosingWindow{out.now() + window_wait};
+}
+
+void Takeover::on_window_closed(World& world, Output& out) {
+  if (closes_ > 0) --closes_;
+  if (closes_ > 0 || !std::holds_alternative<ClosingWindow>(state_)) return;
+  out.log(Severity::info, "takeover.window_closed",
+          "the partner cannot write into our NVRAM any more");
+  fence(world, out);
+}
+
+void Takeover::fence(World& world, Output& out) {
+  out.act(HangUpMirror{});
+  Fencing fencing{
+      FenceSet(world.rules(FenceMode::fence, ReservationType::exclusive_access_registrants_only),
+               world.partner(), world.config.disks(world.partner()))};
+  fencing.fences.start(out);
+  state_ = std::move(fencing);
+}
+
+void Takeover::confirm(int attempts, World& world, Output& out) {
+  Confirming s;
+  s.attempts = attempts;
+  s.own_disk = out.disk({world.self(), 0}, ReadReservation{});
+  for (std::uint8_t i = 0; i < world.config.mailbox_disks_of(world.partner()); ++i) {
+    auto command = out.disk({world.partner(), i}, ReadBlock{disk::heartbeat_block.offset});
+    s.beats.push_back({command, i});
+  }
+  state_ = std::move(s);
+  world.keeper(world.partner()).read(Purpose::takeover, out);
+}
+
+bool Takeover::settle_confirming(World& world, Output& out) {
+  auto& s = std::get<Confirming>(state_);
+  if (s.retry <= out.now()) {
+    confirm(s.attempts, world, out);
+    return true;
+  }
+  if (s.retry != never || s.own_disk || !s.beats.empty() || s.mailbox_pending) return false;
+  if (s.failed || !s.mailbox) {
+    if (++s.attempts >= max_attempts) {
+      hand_back(Reason::mailbox_unknown, world, out);
+    } else {
+      s.retry = out.now() + io_retry;
+    }
+    return true;
+  }
+  if (!s.own_disk_ours) {  // T6
+    world.fenced = "the partner holds our disks while we fenced its";
+    return true;
+  }
+  const auto& m = *s.mailbox;
+  if (!force_ && !decide_replay(m, world.engine->nvram).possible) {
+    hand_back(Reason::log_not_here, world, out);
+    return true;
+  }
+  Confirming seen = std::move(s);
+  mark(seen, world, out);
+  return true;
+}
+
+void Takeover::mark(const Confirming& seen, World& world, Output& out) {
+  auto m = *seen.mailbox;
+  auto decision = decide_replay(m, world.engine->nvram);
+  replay_ = decision.replay;
+  // Nobody but us has served since our mark of an earlier boot.
+  if (m.taken_over_by == world.self()) partner_stopped_ = true;
+  if (!decision.possible) {
+    out.log(
+        Severity::error, "takeover.forced",
+        "forced by the operator: acknowledged writes that only the partner's NVRAM has are lost");
+    m.durability = Durability::write_through;
+    m.nvram_server = 0;
+    m.nvram_mirror = 0;
+  }
+  m.generation = world.keeper(world.partner()).next_generation();
+  m.epoch = m.epoch.next();  // T5
+  m.server = world.self();
+  m.taken_over_by = world.self();
+  m.intent = Intent::none;
+  m.reason = static_cast<std::uint8_t>(trigger_);
+  m.writer = world.nonce;
+  const auto& ids = world.config.shelves[world.partner().value()].ids;
+  if (!ids.empty()) m.disks = ids;
+  state_ = Marking{.mailbox = m, .lease_ends = partner_stopped_ ? out.now() : seen.lease_ends};
+  world.keeper(world.partner()).write(Purpose::takeover, m, out);
+}
+
+void Takeover::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
+  auto& s = std::get<Marking>(state_);
+  if (outcome.kind == Kind::write_failed && ++s.attempts < max_attempts) {
+    s.retry = out.now() + io_retry;
+    return;
+  }
+  if (outcome.kind != Kind::written) {
+    return hand_back(
+        outcome.kind == Kind::fenced ? Reason::lost_arbitration : Reason::fencing_failed, world,
+        out);
+  }
+  ++world.progress;
+  marked_ = s.mailbox;
+  epoch_ = s.mailbox.epoch;
+  world.mailbox(world.partner()) = s.mailbox;
+  world.partner_fenced = true;
+  out.act(PartnerFenced{true});
+  world.lease(world.partner()).start(world.nonce, epoch_, out);
+  kill_at_ = out.now();
+  out.log(Severity::notice, "takeover.marked", "epoch " + std::to_string(epoch_.value()));
+  state_ = AwaitingLease{s.lease_ends};
+}
+
+void Takeover::assume(World& world, Output& out) {
+  out.act(AssumeIdentity{.identity = world.partner(),
+                         .epoch = epoch_,
+                         .replay = replay_,
+                         .log_epoch = marked_.log_epoch,
+                         .key = world.engine_key(),
+                         .holder = world.key(),
+                         .durability = marked_.durability,
+                         .since = marked_.durability_since});
+  state_ = Assuming{};
+}
+
+bool Takeover::send_kill_packets(World& world, Output& out) {
+  if (!holding() || kill_at_ > out.now()) return false;
+  bool other_boot = world.monitor.stable() && world.monitor.nonce() != victim_;
+  if (other_boot || victim_ == BootNonce(0)) {
+    kill_at_ = never;
+    return false;
+  }
+  world.send(PleaseDie{epoch_}, victim_, out);
+  kill_at_ = out.now() + world.config.timers.kill_interval;
+  return false;
+}
+
+bool Takeover::advance(World& world, Output& out) {
+  send_kill_packets(world, out);
+  return std::visit(Overloaded{
+                        [](Idle&) { return false; },
+                        [](Checking&) { return false; },
+                        [&](AskingShutdown& s) {
+                          auto verdict = world.verdict(out.now());
+                          bool gone = verdict == Verdict::gone;
+                          if (!gone && s.until > out.now()) return false;
+                          partner_stopped_ = gone;
+                          close_window(world, out);
+                          return true;
+                        },
+                        [&](ClosingWindow& s) {
+                          if (s.until > out.now()) return false;
+                          if (trigger_ == Reason::giveback_failed) {
+                            world.fenced = "our engine does not close the mirror window";
+                            return true;
+                          }
+                          refuse(Reason::engine_stuck, world, out);
+                          return true;
+                        },
+                        [&](Fencing& s) {
+                          s.fences.on_time(out);
+                          switch (s.fences.outcome()) {
+                            case FenceSet::Outcome::running:
+                              return false;
+                            case FenceSet::Outcome::done:
+                              ++world.progress;
+                              out.log(Severity::notice, "takeover.fenced",
+                                      "every disk of the partner is ours alone");
+                              confirm(0, world, out);
+                              return true;
+                            case FenceSet::Outcome::lost:
+                              out.log(Severity::warning, "takeover.lost", s.fences.why());
+                              hand_back(Reason::lost_arbitration, world, out);
+                              return true;
+                            case FenceSet::Outcome::failed:
+                              out.log(Severity::warning, "takeover.fencing_failed", s.fences.why());
+                              hand_back(Reason::fencing_failed, world, out);
+                              return true;
+                          }
+                          UNREACHABLE();
+                        },
+                        [&](Confirming&) { return settle_confirming(world, out); },
+                        [&](Marking& s) {
+                          if (s.retry > out.now()) return false;
+                          s.retry = never;
+                          world.keeper(world.partner()).write(Purpose::takeover, s.mailbox, out);
+                          return true;
+                        },
+                        [&](AwaitingLease& s) {
+                          if (s.until > out.now()) return false;
+                          assume(world, out);
+                          return true;
+                        },
+                        [&](Assuming& s) {
+                          if (s.retry > out.now()) return false;
+                          assume(world, out);
+                          return true;
+                        },
+                        [](Serving&) { return false; },
+                        [&](HandingBack&) { return settle_handing_back(world, out); },
+                    },
+                    state_);
+}
+
+bool Takeover::on_completed(const DiskCompleted& event, World& world, Output& out) {
+  if (auto* s = std::get_if<Fencing>(&state_)) return s->fences.on_completed(event, out);
+  if (auto* s = std::get_if<HandingBack>(&state_)) return s->fences.on_completed(event, out);
+  auto* s = std::get_if<Confirming>(&state_);
+  if (s == nullptr) return false;
+  if (s->own_disk == event.command) {
+    s->own_disk.reset();
+    const auto* held = event.reply ? std::get_if<ports::ReservationState>(&*event.reply) : nullptr;
+    s->failed |= held == nullptr;
+    s->own_disk_ours = held != nullptr && held->reserved && held->holder == world.key();
+    return true;
+  }
+  auto beat = std::ranges::find(s->beats, event.command, &Confirming::Beat::command);
+  if (beat == s->beats.end()) return false;
+  // T8: a heartbeat that we knew before the fence was issued before we first saw it.
+  auto lease = world.config.timers.lease();
+  const auto* bytes = event.reply ? std::get_if<std::vector<std::byte>>(&*event.reply) : nullptr;
+  auto since = bytes ? world.watch.seen_since(beat->disk, *bytes, out.now()) : out.now();
+  s->lease_ends = std::max(s->lease_ends, since + lease);
+  s->beats.erase(beat);
+  return true;
+}
+
+void Takeover::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
+  if (std::holds_alternative<Checking>(state_)) {
+    on_checked(outcome, world, out);
+  } else if (auto* s = std::get_if<Confirming>(&state_)) {
+    s->mailbox_pending = false;
+    if (outcome.kind == Kind::known && outcome.all_answered) s->mailbox = outcome.mailbox;
+  } else if (std::holds_alternative<Marking>(state_)) {
+    on_marked(outcome, world, out);
+  }
+}
+
+void Takeover::on_assumed(World& world, Output& out) {
+  if (!std::holds_alternative<Assuming>(state_)) return;
+  ++world.progress;
+  state_ = Serving{};
+  world.monitor.forget_served();
+  out.log(Severity::notice, "takeover.serving", "serving the partner's identity");
+  answer(Answer::done, Reason::none, out);
+}
+
+void Takeover::on_assume_failed(const std::string& why, World& world, Output& out) {
+  auto* s = std::get_if<Assuming>(&state_);
+  if (s == nullptr) return;
+  ++world.progress;
+  s->retry = out.now() + assume_retry;
+  out.log(Severity::error, "takeover.assume_failed", why);
+}
+
+void Takeover::given_back(World& world, Output& out) {
+  ASSERT(serving());
+  world.partner_fenced = false;
+  out.act(PartnerFenced{false});
+  world.lease(world.partner()).stop(out);
+  kill_at_ = never;
+  epoch_ = Epoch(0);
+  trigger_ = Reason::none;
+  state_ = Idle{};
+}
+
+std::string_view Takeover::step() const {
+  constexpr std::array<std::string_view, std::variant_size_v<decltype(state_)>> names{
+      "idle",    "checking",       "asking_shutdown", "closing_window", "fencing",     "confirming",
+      "marking", "awaiting_lease", "assuming",        "serving",        "handing_back"};
+  return names.at(state_.index());
+}
+
+Instant Takeover::next_time() const {
+  Instant next =
+      std::visit(Overloaded{
+                     [](const Idle&) { return never; },
+                     [](const Checking&) { return never; },
+                     [](const AskingShutdown& s) { return s.until; },
+                     [](const ClosingWindow& s) { return s.until; },
+                     [](const Fencing& s) { return s.fences.next_time(); },
+                     [](const Confirming& s) { return s.retry; },
+                     [](const Marking& s) { return s.retry; },
+                     [](const AwaitingLease& s) { return s.until; },
+                     [](const Assuming& s) { return s.retry; },
+                     [](const Serving&) { return never; },
+                     [](const HandingBack& s) { return std::min(s.retry, s.fences.next_time()); },
+                 },
+                 state_);
+  return holding() ? std::min(next, kill_at_) : next;
+}
+
+}  // namespace duet::ha
