@@ -23,7 +23,10 @@ const ClusterId cluster{1};
 class World {
  public:
   World(std::uint64_t seed, bool persistent)
-      : random_(seed), persistent_(persistent), layout_(*RegionLayout::of_size(region_size)) {
+      : random_(seed),
+        intensity_(std::array{100u, 25u, 8u}[seed % 3]),
+        persistent_(persistent),
+        layout_(*RegionLayout::of_size(region_size)) {
     for (unsigned i = 0; i < 2; ++i) {
       nvram_[i] = std::make_unique<SimNvram>(region_size, persistent);
       format(i);
@@ -50,6 +53,8 @@ class World {
   };
 
   bool chance(unsigned percent) { return random_() % 100 < percent; }
+  // Some worlds crash all the time, in others an owner lives long enough for slow disasters.
+  bool fault(unsigned percent) { return chance(percent) && chance(intensity_); }
   unsigned other() const { return 1 - owner_; }
   static std::vector<std::byte> payload(std::uint64_t tag) {
     std::mt19937_64 r(tag);
@@ -95,13 +100,13 @@ class World {
         if (chance(30)) event(PartnerDown{chance(50)});
         break;
       case 14:
-        if (chance(25))
+        if (fault(25))
           crash();
-        else if (chance(10))
+        else if (fault(10))
           giveback();
         break;
       case 15:
-        if (chance(30))
+        if (fault(30))
           nvram_[owner_]->crash_in(1 + random_() % 6, random_());
         else if (chance(20))
           partner_loses_power();
@@ -419,6 +424,7 @@ class World {
   }
 
   std::mt19937_64 random_;
+  unsigned intensity_;  // percent
   bool persistent_;
   RegionLayout layout_;
   std::unique_ptr<SimNvram> nvram_[2];
@@ -459,7 +465,7 @@ TEST_P(LogModel, NothingAcknowledgedIsLost) {
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(shard * seeds + seed));
     World world(shard * seeds + seed, persistent);
-    world.run(250);
+    world.run(300);
     if (HasFailure()) return;
     recoveries += world.recoveries;
     takeovers += world.takeovers;
@@ -468,10 +474,10 @@ TEST_P(LogModel, NothingAcknowledgedIsLost) {
     acknowledged += world.acknowledged;
   }
   // The interesting things did happen.
-  EXPECT_GT(recoveries, 1000u);
-  EXPECT_GT(takeovers, 300u);
+  EXPECT_GT(recoveries, 700u);
+  EXPECT_GT(takeovers, 200u);
   EXPECT_GT(givebacks, 100u);
-  EXPECT_GT(replayed, 5000u);
+  EXPECT_GT(replayed, 3000u);
   EXPECT_GT(acknowledged, 1000u);
 }
 

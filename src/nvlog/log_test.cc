@@ -311,6 +311,30 @@ TEST(Log, ResyncCopiesTheLiveRangeAndCountsOnlyAfterTheMark) {
   EXPECT_EQ(d.log->acknowledged(), later);
 }
 
+TEST(Log, AReturningMirrorGetsTheWholeLiveRange) {
+  Driver d;
+  d.mirrored();
+  d.append();
+  d.event(Commit{});
+  d.all_written();
+  d.event(MirrorDown{});
+  d.event(MirrorUp{});  // what it holds is unknown: it may have lost its memory
+  EXPECT_EQ(d.writes.front().length, d.log->live_bytes());
+  EXPECT_EQ(d.writes.front().offset, d.layout.ring(one).offset);
+}
+
+TEST(Log, ALogUnderLoadStillGetsThroughAResync) {
+  Driver d(true, true);
+  d.marked();
+  d.event(MirrorUp{});
+  for (unsigned i = 0; d.log->mirror_state() == MirrorState::resync; ++i) {
+    ASSERT_LT(i, 20u);
+    d.append(3000);
+    d.event(Commit{});
+    d.written();
+  }
+}
+
 TEST(Log, DrainLeavesNothingBehind) {
   Driver d;
   d.mirrored();
