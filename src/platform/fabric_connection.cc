@@ -14,8 +14,9 @@ namespace {
 
 constexpr std::size_t completion_batch = 64;
 constexpr std::size_t most_operations_posted = 128;
-// Rounds of one wake-up before other descriptors get their turn.
+// Rounds of one wake-up, and batches of one round, before other descriptors get their turn.
 constexpr int progress_rounds = 4;
+constexpr int most_batches = 8;
 
 }  // namespace
 
@@ -112,9 +113,10 @@ Status FabricConnection::open(fid_fabric& fabric, const fi_info& info) {
   code = fi_control(&events->fid, FI_GETWAIT, &event_fd);
   if (code == 0) code = fi_control(&completions->fid, FI_GETWAIT, &completion_fd);
   if (code != 0) return std::unexpected(fabric_error("FI_GETWAIT", code));
-  auto ready = [this](bool, bool) { progress(); };
-  events_watcher_ = std::make_unique<FdWatcher>(loop_, event_fd, ready);
-  completions_watcher_ = std::make_unique<FdWatcher>(loop_, completion_fd, ready);
+  events_watcher_ =
+      std::make_unique<FdWatcher>(loop_, event_fd, [this](bool, bool) { on_events_ready(); });
+  completions_watcher_ =
+      std::make_unique<FdWatcher>(loop_, completion_fd, [this](bool, bool) { progress(); });
   events_watcher_->want(true, false);
   completions_watcher_->want(true, false);
   return {};
@@ -326,45 +328,64 @@ void FabricConnection::on_deadline() {
 // Whatever was posted in a turn may have completed at once, or have changed what the descriptors
 // must wait for: looked at once, when the turn ends.
 void FabricConnection::arm_later() {
-  if (arming_ || closed_) return;
+  if (arming_ || progressing_ || closed_) return;
   arming_ = true;
   loop_.at_turn_end([weak = weak_from_this()] {
     auto self = weak.lock();
     if (!self || self->closed_) return;
     self->arming_ = false;
-    self->progress();
+    if (!self->may_wait()) self->progress();
   });
 }
 
-void FabricConnection::progress() {
+// Nothing is left behind in the queues, so their descriptors may be waited for.
+bool FabricConnection::may_wait() {
+  // The events have a descriptor of their own, which stays readable until they are read; only while
+  // connecting do the two queues move each other.
+  ::fid* fids[] = {&completions_->fid, &events_->fid};
+  return fi_trywait(fabric_, fids, connected_ ? 1 : 2) == 0;
+}
+
+void FabricConnection::on_events_ready() {
   auto self = shared_from_this();
   for (int round = 0; round < progress_rounds && !closed_; ++round) {
-    bool some = drain_completions();
-    if (!closed_) some |= drain_events();
+    drain_events();
+    progress();
+    if (closed_) return;
+    ::fid* fids[] = {&events_->fid};
+    if (fi_trywait(fabric_, fids, 1) == 0) return;
+  }
+  // Level-triggered: the loop comes back.
+}
+
+void FabricConnection::progress() {
+  if (progressing_) return;
+  auto self = shared_from_this();
+  progressing_ = true;
+  bool idle = false;
+  for (int round = 0; round < progress_rounds && !closed_ && !idle; ++round) {
+    drain_completions();
+    if (!closed_ && (!connected_ || !failure_.empty())) drain_events();
     // What came before the end still counts: it may say why the peer left.
     if (!closed_ && shut_down_) drain_completions();
-    if (closed_) return;
+    if (closed_) break;
     if (shut_down_ || !failure_.empty()) {
       broken(ErrorCode::disconnected,
              shut_down_ ? "the connection was closed by the other side" : failure_);
-      return;
+      break;
     }
-    if (some) continue;
-    ::fid* fids[] = {&completions_->fid, &events_->fid};
-    // Success: nothing is left behind, the descriptors may be waited for.
-    if (fi_trywait(fabric_, fids, 2) == 0) return;
+    idle = may_wait();
   }
-  arm_later();
+  progressing_ = false;
+  if (!idle) arm_later();
 }
 
-bool FabricConnection::drain_events() {
-  bool some = false;
+void FabricConnection::drain_events() {
   while (!closed_ && !shut_down_) {
     fi_eq_cm_entry entry{};
     std::uint32_t event = 0;
     auto n = fi_eq_read(events_.get(), &event, &entry, sizeof entry, 0);
     if (n == -FI_EAGAIN) break;
-    some = true;
     if (n == -FI_EAVAIL) {
       fi_eq_err_entry error{};
       fi_eq_readerr(events_.get(), &error, 0);
@@ -380,12 +401,11 @@ bool FabricConnection::drain_events() {
       shut_down_ = true;
     }
   }
-  return some;
 }
 
-bool FabricConnection::drain_completions() {
-  bool some = false;
-  while (!closed_) {
+// Bounded: completions bring new operations, which complete again.
+void FabricConnection::drain_completions() {
+  for (int batch = 0; batch < most_batches && !closed_; ++batch) {
     fi_cq_msg_entry entries[completion_batch];
     auto n = fi_cq_read(completions_.get(), entries, completion_batch);
     if (n == -FI_EAVAIL) {
@@ -395,14 +415,13 @@ bool FabricConnection::drain_completions() {
     }
     if (n <= 0) {
       if (n < 0 && n != -FI_EAGAIN) failure_ = fabric_error("fi_cq_read", n).message;
-      break;
+      return;
     }
-    some = true;
     for (std::int64_t i = 0; i < n && !closed_; ++i)
       on_entry(entries[i].op_context, entries[i].len);
     if (!closed_) complete_in_order();
+    if (n < static_cast<std::int64_t>(completion_batch)) return;
   }
-  return some;
 }
 
 void FabricConnection::note_failure() {

@@ -100,9 +100,11 @@ class FabricConnection : public std::enable_shared_from_this<FabricConnection> {
   void on_deadline();
 
   void arm_later();
+  bool may_wait();
+  void on_events_ready();
   void progress();
-  bool drain_events();
-  bool drain_completions();
+  void drain_events();
+  void drain_completions();
   void on_entry(void* context, std::size_t length);
   void note_failure();
   void complete_in_order();
@@ -118,6 +120,7 @@ class FabricConnection : public std::enable_shared_from_this<FabricConnection> {
   std::string failure_;     // the first failed operation
   bool connected_ = false;
   bool arming_ = false;
+  bool progressing_ = false;
 
   fid_fabric* fabric_ = nullptr;
   std::uint64_t mr_mode_ = 0;
