@@ -25,7 +25,7 @@ namespace duet::scsi {
 
 inline constexpr std::size_t max_tasks = 1024;
 inline constexpr std::size_t max_nexuses = 1024;  // remembered; beyond it the idlest is forgotten
-inline constexpr std::uint32_t max_write_same_bytes = 64u << 20;
+inline constexpr std::uint32_t max_write_same_bytes = 16u << 20;
 inline constexpr std::uint32_t max_unmap_descriptors = 256;
 
 struct UnitConfig {

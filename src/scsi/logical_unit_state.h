@@ -69,6 +69,7 @@ struct LogicalUnit::State {
   // ---- medium_commands.cc ----
   // Begin checks the unit's limits; go_on is called with the result of each piece of work.
   std::optional<Sense> check_extent(std::uint64_t lba, std::uint64_t count, bool limited) const;
+  std::uint64_t arrived(const Task& task, std::uint64_t blocks) const;
   std::optional<Sense> check_medium(const Task& task) const;
   void begin_medium(Task& task, Actions& actions);
   void go_on_medium(Task& task, std::vector<Slice>&& data, Actions& actions);

@@ -89,11 +89,19 @@ TEST_F(LogicalUnitTest, RefusesWhatIsOutsideOrTooLong) {
   EXPECT_EQ(sense_code(big.run(red, read10(0, 2049))), 0x052400u);
 }
 
-TEST_F(LogicalUnitTest, LessDataThanTheCdbAsksForWritesNothing) {
-  const auto response = f.run(red, write10(0, 2), filled(512, 1));
-  EXPECT_EQ(sense_code(response), 0x050e03u);
+TEST_F(LogicalUnitTest, LessDataThanTheCdbAsksFor) {
+  // WRITE: the blocks that came whole; the transport reports the rest from data_out_wanted.
+  const auto response = f.run(red, write10(0, 2), filled(700, 1));
+  EXPECT_EQ(response.status, StatusCode::good);
   EXPECT_EQ(response.data_out_wanted, 1024u);
-  EXPECT_EQ(f.medium[0], std::byte{0});
+  EXPECT_EQ(f.medium[511], std::byte{1});
+  EXPECT_EQ(f.medium[512], std::byte{0});
+  EXPECT_EQ(f.run(red, write10(0, 2), {}).status, StatusCode::good);
+  // Where that would change what the command means: refused.
+  EXPECT_EQ(sense_code(f.run(red, cdb10(0x2f, 0, 2, 0x02), filled(512, 1))), 0x050e03u);
+  EXPECT_EQ(sense_code(f.run(red, compare_and_write(0, 2), filled(1024, 1))), 0x052400u);
+  EXPECT_EQ(sense_code(f.run(red, compare_and_write(0, 1), filled(2048, 1))), 0x052400u);
+  EXPECT_EQ(sense_code(f.run(red, cdb10(0x41, 0, 2), filled(1024, 1))), 0x052400u);
 }
 
 TEST_F(LogicalUnitTest, StoreFailuresBecomeSense) {

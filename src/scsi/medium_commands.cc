@@ -7,24 +7,45 @@
 
 namespace duet::scsi {
 
+namespace {
+
+Response miscompare(std::uint64_t offset) {
+  Sense sense = sense::miscompare;
+  sense.information = static_cast<std::uint32_t>(offset);
+  return check_condition(sense);
+}
+
+}  // namespace
+
 std::optional<Sense> LogicalUnit::State::check_extent(std::uint64_t lba, std::uint64_t count,
                                                       bool limited) const {
   if (lba > config.blocks || count > config.blocks - lba || (count == 0 && lba == config.blocks)) {
-    Sense s = sense::lba_out_of_range;
-    return s;
+    return sense::lba_out_of_range;
   }
   if (limited && count > config.max_transfer / config.block_size)
     return sense::invalid_field_in_cdb;
   return std::nullopt;
 }
 
+// Blocks of data-out that arrived whole. A WRITE with less data than its CDB asks for writes those
+// and the transport reports the rest as residual overflow (RFC 7143 11.4.5.1).
+std::uint64_t LogicalUnit::State::arrived(const Task& task, std::uint64_t blocks) const {
+  return std::min<std::uint64_t>(blocks, total_size(task.data_out) / config.block_size);
+}
+
 // Everything that can be wrong before the first piece of work.
 std::optional<Sense> LogicalUnit::State::check_medium(const Task& task) const {
-  if (task.data_out_wanted > total_size(task.data_out) &&
-      !std::holds_alternative<PersistentReserveOut>(*task.operation)) {
-    // The initiator sends less than its CDB says: nothing is half-written (SPC-4: 0E/03).
+  const auto& operation = *task.operation;
+  const auto given = total_size(task.data_out);
+  const bool exact = std::holds_alternative<CompareAndWrite>(operation) ||
+                     std::holds_alternative<WriteSame>(operation);
+  if (exact && given != task.data_out_wanted) return sense::invalid_field_in_cdb;
+  const bool may_be_short = std::holds_alternative<Write>(operation) ||
+                            std::holds_alternative<WriteAndVerify>(operation) ||
+                            std::holds_alternative<PersistentReserveOut>(operation);
+  // Elsewhere less data than asked for would change what the command means (SPC-4: 0E/03).
+  if (!may_be_short && given < task.data_out_wanted)
     return Sense{SenseKey::illegal_request, 0x0e, 0x03};
-  }
   return std::visit(
       Overloaded{
           [&](const Read& o) { return check_extent(o.lba, o.blocks, true); },
@@ -48,7 +69,7 @@ std::optional<Sense> LogicalUnit::State::check_medium(const Task& task) const {
           },
           [](const auto&) { return std::optional<Sense>{}; },
       },
-      *task.operation);
+      operation);
 }
 
 // Requires: check_medium found nothing. Control commands do not come here.
@@ -62,13 +83,15 @@ void LogicalUnit::State::begin_medium(Task& task, Actions& actions) {
                    if (!nothing_to_do(o.blocks)) read(task, bytes(o.lba), bytes(o.blocks), actions);
                  },
                  [&](const Write& o) {
-                   if (!nothing_to_do(o.blocks))
-                     write(task, bytes(o.lba), sub_slices(task.data_out, 0, bytes(o.blocks)),
+                   const auto blocks = arrived(task, o.blocks);
+                   if (!nothing_to_do(blocks))
+                     write(task, bytes(o.lba), sub_slices(task.data_out, 0, bytes(blocks)),
                            durable(o.force_unit_access), actions);
                  },
                  [&](const WriteAndVerify& o) {
-                   if (!nothing_to_do(o.blocks))
-                     write(task, bytes(o.lba), sub_slices(task.data_out, 0, bytes(o.blocks)), true,
+                   const auto blocks = arrived(task, o.blocks);
+                   if (!nothing_to_do(blocks))
+                     write(task, bytes(o.lba), sub_slices(task.data_out, 0, bytes(blocks)), true,
                            actions);
                  },
                  [&](const Verify& o) {
@@ -106,13 +129,12 @@ void LogicalUnit::State::go_on_medium(Task& task, std::vector<Slice>&& data, Act
             finish(task, std::move(response), actions);
           },
           [&](const WriteAndVerify& o) {
-            if (task.step++ == 0) return read(task, bytes(o.lba), bytes(o.blocks), actions);
-            const auto wrong =
-                o.compare ? first_difference(data, sub_slices(task.data_out, 0, bytes(o.blocks)))
-                          : std::nullopt;
-            Sense s = sense::miscompare;
-            if (wrong) s.information = static_cast<std::uint32_t>(*wrong);
-            finish(task, wrong ? check_condition(s) : Response{}, actions);
+            const auto size = bytes(arrived(task, o.blocks));
+            if (task.step++ == 0) return read(task, bytes(o.lba), size, actions);
+            const auto wrong = o.compare
+                                   ? first_difference(data, sub_slices(task.data_out, 0, size))
+                                   : std::nullopt;
+            finish(task, wrong ? miscompare(*wrong) : Response{}, actions);
           },
           [&](const Verify& o) { verify(task, o, std::move(data), actions); },
           [&](const OrWrite& o) { or_write(task, o, std::move(data), actions); },
@@ -136,10 +158,7 @@ void LogicalUnit::State::verify(Task& task, const Verify& op, std::vector<Slice>
       if (auto at = first_difference(sub_slices(data, bytes(i), config.block_size), block))
         wrong = bytes(i) + *at;
   }
-  if (!wrong) return finish(task, {}, actions);
-  Sense s = sense::miscompare;
-  s.information = static_cast<std::uint32_t>(*wrong);
-  finish(task, check_condition(s), actions);
+  finish(task, wrong ? miscompare(*wrong) : Response{}, actions);
 }
 
 // Atomic because it has its blocks alone from the read to the end of the write.
@@ -147,11 +166,8 @@ void LogicalUnit::State::compare_and_write(Task& task, const CompareAndWrite& op
                                            std::vector<Slice>&& data, Actions& actions) {
   if (task.step++ == 1) return finish(task, {}, actions);
   const auto size = bytes(op.blocks);
-  if (auto wrong = first_difference(data, sub_slices(task.data_out, 0, size))) {
-    Sense s = sense::miscompare;
-    s.information = static_cast<std::uint32_t>(*wrong);
-    return finish(task, check_condition(s), actions);
-  }
+  if (auto wrong = first_difference(data, sub_slices(task.data_out, 0, size)))
+    return finish(task, miscompare(*wrong), actions);
   write(task, bytes(op.lba), sub_slices(task.data_out, size, size), durable(op.force_unit_access),
         actions);
 }
@@ -213,6 +229,7 @@ void LogicalUnit::State::go_on_unmap(Task& task, Actions& actions) {
       return finish(task, check_condition(sense::invalid_field_in_parameters), actions);
     for (std::size_t i = 0; i < count; ++i) {
       const auto [lba, blocks] = descriptor(i);
+      if (blocks == 0 && lba <= config.blocks) continue;
       if (auto s = check_extent(lba, blocks, false))
         return finish(task, check_condition(*s), actions);
     }
