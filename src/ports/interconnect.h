@@ -91,8 +91,9 @@ class Interconnect {
   // about readiness. Errors: disconnected, timed_out.
   virtual void read_partner_state(Done<std::vector<std::byte>> done) = 0;
 
-  // Messages: at most `max_message` bytes, in order, at most once, while `ready`. Done means that
-  // the partner's transport has it. Errors: disconnected, busy (too many under way), timed_out.
+  // Messages: at most `max_message` bytes, in order, at most once; also before `ready`, as soon as
+  // our own direction works, so that "please die" reaches a half-alive partner. Done means that the
+  // partner's transport has it. Errors: disconnected, busy (too many under way), timed_out.
   static constexpr std::size_t max_message = 4096;
   virtual void send(std::vector<std::byte> message, Done<void> done) = 0;
   virtual void on_message(std::function<void(Bytes message)> callback) = 0;
