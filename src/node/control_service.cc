@@ -145,4 +145,80 @@ void ControlService::serve(ClientId client, const admin::DiskList&) {
                });
 }
 
+// ---- status ----
+
+namespace {
+
+std::string text_of(ha::Reason reason) {
+  return reason == ha::Reason::none ? "" : std::string(ha::sentence(reason));
+}
+
+admin::Possible possible(ha::Reason obstacle) {
+  if (obstacle == ha::Reason::none) return {true, {}};
+  return {false, {std::string(ha::sentence(obstacle))}};
+}
+
+admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Config& config,
+                                      const EngineReport& engine, Instant now) {
+  const auto& service = config.services[i.identity.value()];
+  admin::IdentityStatus s;
+  s.identity = i.identity;
+  s.name = config.name_of(i.identity);
+  s.served_here = i.served_here;
+  s.epoch = i.epoch.value();
+  s.target = service.iqn;
+  s.address = fmt::format("{}:{}", service.address, service.port);
+  s.lease_valid = now < i.lease_until;
+  if (!i.served_here) return s;
+  s.durability = duet::name(i.durability);
+  for (const auto& e : engine.identities) {
+    if (e.identity != i.identity) continue;
+    s.luns = e.luns;
+    s.sessions = e.sessions;
+    s.log_used = e.log_used;
+    s.log_size = e.log_size;
+    s.consistency_points = e.consistency_points;
+  }
+  return s;
+}
+
+}  // namespace
+
+admin::StatusReport ControlService::status() const {
+  auto now = supervisor_.ports().scheduler.now();
+  const auto& config = supervisor_.config();
+  const auto& engine = supervisor_.engine_report();
+  auto core = supervisor_.core().snapshot(now);
+  admin::StatusReport s;
+  s.node = config.self;
+  s.name = config.name_of(config.self);
+  s.cluster = config.cluster_name;
+  s.supervisor_pid = supervisor_pid_;
+  s.engine_pid = supervisor_.ports().engine.pid();
+  s.state = interconnect::name(core.state);
+  s.why = text_of(core.why);
+  s.next = core.next;
+  s.boot_nonce = core.nonce.value();
+  s.partner_name = config.name_of(config.partner());
+  s.partner_state = core.partner_known ? interconnect::name(core.partner_state) : "unknown";
+  s.partner_verdict = ha::name(core.partner_verdict);
+  s.link = ports::name(core.link);
+  s.link_why = supervisor_.link_why();
+  s.mirror_outgoing = engine.mirror_outgoing;
+  s.mirror_incoming = engine.mirror_incoming;
+  s.nvram_persistent = supervisor_.nvram_persistent();
+  s.auto_giveback = config.auto_giveback;
+  for (const auto& i : core.identities) {
+    s.identities.push_back(identity_status(i, config, engine, now));
+  }
+  s.takeover = possible(core.takeover_obstacle);
+  s.giveback = possible(core.giveback_obstacle);
+  s.counters = {{"progress", core.progress},
+                {"stale_messages", core.stale_messages},
+                {"invalid_messages", core.invalid_messages},
+                {"invalid_states", core.invalid_states},
+                {"illegal_states", core.illegal_states}};
+  return s;
+}
+
 }  // namespace duet::node

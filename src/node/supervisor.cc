@@ -96,13 +96,13 @@ void Supervisor::attach_disks() {
 
 void Supervisor::boot() {
   ++boot_;
-  nonce_ = ports_.new_nonce();
+  nonce_ = boot_ == 1 ? ports_.first_nonce : ports_.new_nonce();
   queue_.clear();
   engine_stop_expected_ = false;
   engine_report_ = {};
   drop_leases();
   core_ = std::make_unique<ha::Core>(core_config(config_), nonce_);
-  if (boot_ > 1) ports_.interconnect.restart(nonce_);
+  if (nonce_ != ports_.first_nonce) ports_.interconnect.restart(nonce_);
   feed(ha::Started{});
   for (std::uint8_t identity : {1, 2}) {
     for (std::size_t i = 0; i < ports_.disks[identity].size(); ++i) {

@@ -30,6 +30,7 @@ class Supervisor {
     ports::EngineProcess& engine;
     // By home node, in the order of the configuration's LUNs.
     std::array<std::vector<ports::Disk*>, 3> disks;
+    BootNonce first_nonce;                        // under which the interconnect was opened
     std::function<BootNonce()> new_nonce;         // random, never 0
     std::function<std::int64_t()> wall_clock_ns;  // since 1970, for people only
     std::function<void(const admin::EventItem&)> log;
