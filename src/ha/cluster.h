@@ -67,6 +67,7 @@ class Cluster {
   // ---- what is seen ----
   bool powered(NodeId node) const { return node_of(node).powered; }
   bool paused(NodeId node) const { return node_of(node).paused; }
+  bool halted(NodeId node) const { return node_of(node).halted; }
   bool link_up() const { return !link_cut_; }
   const Options& options() const { return options_; }
   Snapshot snapshot(NodeId node) const;

@@ -344,7 +344,7 @@ bool Core::settle_once(Output& out) {
 
 bool Core::trigger_takeover(Output& out) {
   auto verdict = world_.verdict(out.now());
-  if (verdict != last_verdict_) {
+  if (verdict != last_verdict_ && takeover_.idle()) {
     last_verdict_ = verdict;
     if (verdict == Verdict::dead) {
       out.log(Severity::error, "partner.silent", std::string(sentence(Reason::partner_silent)));

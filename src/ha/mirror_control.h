@@ -3,6 +3,8 @@
 // partner serves its identity; the takeover closes it.
 #pragma once
 
+#include <optional>
+
 #include "ha/world.h"
 
 namespace duet::ha {
@@ -19,7 +21,14 @@ class MirrorControl {
   Instant next_time() const { return offer_at_; }
 
  private:
+  void dial(World& world, Output& out);
+
+  struct Offered {
+    MirrorOffer offer;
+    BootNonce boot;
+  };
   BootNonce open_for_;
+  std::optional<Offered> offered_;  // the partner's, waiting for our engine or for the giveback
   std::uint64_t offer_number_ = 0;
   Instant offer_at_ = never;
   BootNonce dialled_boot_;
