@@ -22,9 +22,9 @@ class Load:
             [pair.program("duet-load"), "--stdin", "--log", self.log_path, "--start-limit",
              start_limit, *extra, *urls],
             log=pair.directory / f"{log_name}.err", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        pair.on_close(self._process.end)
         self._reader = threading.Thread(target=self._read, daemon=True, name=log_name)
         self._reader.start()
+        pair.on_close(self._close)
         while not self._started.wait(0.2):
             if self._ended.is_set():
                 break
@@ -35,8 +35,14 @@ class Load:
         return self
 
     def __exit__(self, *_):
+        self._close()
+
+    def _close(self):
         if self.exit_code is None:
             self._process.end()
+        self._reader.join(5)
+        self._process.popen.stdin.close()
+        self._process.popen.stdout.close()
 
     def _read(self):
         for line in self._process.popen.stdout:

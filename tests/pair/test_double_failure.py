@@ -11,9 +11,15 @@ class DoubleFailure(scenario.Scenario):
     def run_with(self, phase, fail_survivor):
         urls = self.start_with_luns()
         with self.load(urls) as load:
+            shelf = self.pair.shelves["red"]
+            shelf.command("slow all 20")  # so that the second failure hits the takeover, not its end
             t = self.red.crash_engine()
             self.pair.wait_event(phase, t, 20, "blue")
             fail_survivor()
+            failed = pair_module.boottime_ns()
+            shelf.command("heal all")
+            served = self.pair.events.since(t, "takeover.serving")
+            self.assertFalse([e for e in served if e.t < failed], "the takeover was too fast")
             self.blue.wait_status(pair_module.serves_both, 30, "serves both identities again")
             load.wait_flowing(pair_module.boottime_ns(), 20 * self.pair.scale)
             self.blue.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back to red")
