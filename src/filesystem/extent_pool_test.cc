@@ -461,5 +461,71 @@ TEST_F(ExtentPoolTest, ReplayingTwiceIsReplayingOnce) {
   bench.verify();
 }
 
+// A read that takes a second while writes go on; the disk took its data at the beginning or the
+// end.
+class SlowReadTest : public testing::TestWithParam<std::uint64_t> {
+ protected:
+  SlowReadTest() : bench({.disks = 1, .seed = GetParam()}) {}
+  void start_slow_read() {
+    bench.start();
+    lun = *bench.create("db", 64 << 10);
+    EXPECT_TRUE(bench.write(lun, 0, 64 << 10));
+    EXPECT_TRUE(bench.flush());
+    bench.crash();  // nothing is cached
+    bench.start();
+    bench.media[0]->latency = [](simulation::DiskOperation operation, std::uint64_t,
+                                 std::uint64_t) {
+      return operation == simulation::DiskOperation::read ? std::optional<Duration>(seconds(1))
+                                                          : std::nullopt;
+    };
+    bench.pool->read(lun, 4096, 8192, [this](auto r) { result = std::move(r); });
+    bench.media[0]->latency = nullptr;
+  }
+  PoolTestBench bench;
+  LunNumber lun{0};
+  std::optional<Result<std::vector<Slice>>> result;
+};
+
+TEST_P(SlowReadTest, LeavesNothingOldInTheCacheAfterAConsistencyPoint) {
+  start_slow_read();
+  ASSERT_TRUE(bench.write(lun, 4096, 4096));
+  ASSERT_TRUE(bench.zero(lun, 8192, 8192));
+  ASSERT_TRUE(bench.flush());
+  ASSERT_TRUE(bench.write(lun, 8192, 512));
+  ASSERT_TRUE(bench.flush());
+  ASSERT_FALSE(result);
+  ASSERT_TRUE(bench.scheduler.run_until([&] { return result.has_value(); }));
+  bench.verify();
+}
+
+TEST_P(SlowReadTest, LeavesNothingOldInTheCacheDuringAConsistencyPoint) {
+  start_slow_read();
+  ASSERT_TRUE(bench.write(lun, 4096, 4096));
+  bench.media[0]->latency = [](auto, std::uint64_t offset, std::uint64_t) {
+    bool superblock = offset < 8192 + 2 * block_size;
+    return superblock ? std::optional<Duration>(seconds(2)) : std::nullopt;
+  };
+  bench.pool->start_consistency_point();
+  ASSERT_TRUE(bench.scheduler.run_until([&] { return result.has_value(); }));
+  EXPECT_GT(bench.pool->dirty_bytes(), 0u);
+  ASSERT_TRUE(bench.flush());
+  bench.verify();
+}
+
+TEST_P(SlowReadTest, OfADeletedLunDoesNotShowItsSuccessor) {
+  start_slow_read();
+  ASSERT_TRUE(bench.remove(lun));
+  ASSERT_TRUE(bench.flush());
+  ASSERT_EQ(*bench.create("db", 64 << 10), lun);
+  ASSERT_TRUE(bench.write(lun, 0, 64 << 10));
+  ASSERT_TRUE(bench.flush());
+  ASSERT_FALSE(result);
+  ASSERT_TRUE(bench.scheduler.run_until([&] { return result.has_value(); }));
+  EXPECT_EQ(result->error().code, ErrorCode::not_found);
+  bench.verify();
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, SlowReadTest, testing::Range<std::uint64_t>(1, 9));
+
 }  // namespace
 }  // namespace duet::filesystem

@@ -121,19 +121,20 @@ void FakeMedium::poke(std::uint64_t offset, Bytes bytes) {
   std::ranges::copy(bytes, bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
 }
 
-std::uint64_t FakeMedium::start(FakeDisk* path, std::uint64_t offset, std::vector<std::byte> data,
-                                std::function<void(Status)> finish) {
+void FakeMedium::start(FakeDisk* path, DiskOperation operation, std::uint64_t offset,
+                       std::uint64_t size, std::vector<std::byte> data,
+                       std::function<void(Status)> finish) {
   std::uint64_t id = ++last_operation_;
-  Duration latency(random_.below(static_cast<std::uint64_t>(options_.latency_max.count()) + 1));
-  auto timer = scheduler_.at(scheduler_.now() + latency, [this, id] {
+  Duration time(random_.below(static_cast<std::uint64_t>(options_.latency_max.count()) + 1));
+  if (latency) time = latency(operation, offset, size).value_or(time);
+  auto timer = scheduler_.at(scheduler_.now() + time, [this, id] {
     auto node = in_flight_.extract(id);
     node.mapped().finish({});
   });
   in_flight_.emplace(id, InFlight{path, offset, std::move(data), std::move(finish), timer});
   std::size_t writes = 0;
-  for (const auto& [number, operation] : in_flight_) writes += operation.data.empty() ? 0 : 1;
+  for (const auto& [number, other] : in_flight_) writes += other.data.empty() ? 0 : 1;
   writes_in_flight_max_ = std::max(writes_in_flight_max_, writes);
-  return id;
 }
 
 void FakeMedium::abort(FakeDisk* path, ErrorCode code) {
@@ -254,10 +255,17 @@ void FakeDisk::read(std::uint64_t offset, MutableBytes into, ports::Done<void> d
     medium_.scheduler_.post([shared, e = *error] { (*shared)(std::unexpected(e)); });
     return;
   }
-  medium_.start(this, offset, {}, [this, offset, into, shared](Status status) {
-    if (status) std::ranges::copy(medium_.peek(offset, into.size()), into.begin());
-    (*shared)(std::move(status));
-  });
+  // A disk may take the data at any time until it answers: by chance, at the beginning or the end.
+  auto early = std::make_shared<std::vector<std::byte>>();
+  if (medium_.random_.chance(1, 2)) *early = medium_.peek(offset, into.size());
+  medium_.start(this, DiskOperation::read, offset, into.size(), {},
+                [this, offset, into, early, shared](Status status) {
+                  if (status) {
+                    if (early->empty()) *early = medium_.peek(offset, into.size());
+                    std::ranges::copy(*early, into.begin());
+                  }
+                  (*shared)(std::move(status));
+                });
 }
 
 void FakeDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable,
@@ -270,7 +278,7 @@ void FakeDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable
   }
   medium_.bytes_written_ += bytes.size();
   auto copy = std::make_shared<std::vector<std::byte>>(bytes);
-  medium_.start(this, offset, std::move(bytes),
+  medium_.start(this, DiskOperation::write, offset, copy->size(), std::move(bytes),
                 [this, offset, durable, copy, shared](Status status) {
                   if (status) medium_.store(offset, *copy, durable);
                   (*shared)(std::move(status));
@@ -284,7 +292,7 @@ void FakeDisk::flush(ports::Done<void> done) {
     medium_.scheduler_.post([shared, e = *error] { (*shared)(std::unexpected(e)); });
     return;
   }
-  medium_.start(this, 0, {}, [this, shared](Status status) {
+  medium_.start(this, DiskOperation::flush, 0, 0, {}, [this, shared](Status status) {
     if (status) medium_.flush();
     (*shared)(std::move(status));
   });

@@ -70,6 +70,10 @@ class FakeMedium {
   std::function<std::optional<ErrorCode>(DiskOperation, std::uint64_t offset, std::uint64_t size)>
       fault;
 
+  // How long an operation takes that starts now; nothing: by chance.
+  std::function<std::optional<Duration>(DiskOperation, std::uint64_t offset, std::uint64_t size)>
+      latency;
+
   const Options& options() const { return options_; }
   // What a reader sees (cache included), without I/O.
   std::vector<std::byte> peek(std::uint64_t offset, std::uint64_t size) const;
@@ -89,8 +93,8 @@ class FakeMedium {
   };
   using Sector = std::vector<std::byte>;
 
-  std::uint64_t start(FakeDisk* path, std::uint64_t offset, std::vector<std::byte> data,
-                      std::function<void(Status)> finish);
+  void start(FakeDisk* path, DiskOperation operation, std::uint64_t offset, std::uint64_t size,
+             std::vector<std::byte> data, std::function<void(Status)> finish);
   void abort(FakeDisk* path, ErrorCode code);  // nothing of its operations happens any more
   void store(std::uint64_t offset, Bytes data, bool durable);
   void flush();
