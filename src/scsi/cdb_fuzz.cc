@@ -10,7 +10,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const Nexus nexuses[] = {UnitFixture::nexus("red"), UnitFixture::nexus("red", 2),
                                   UnitFixture::nexus("blue"), UnitFixture::nexus("green")};
   ByteReader in(std::as_bytes(std::span(data, size)));
-  UnitFixture f;
+  auto config = UnitFixture::default_config();
+  config.blocks = 64;  // a small medium: a fresh one is made for every input
+  UnitFixture f(config);
   std::uint64_t request = 0;
   for (int steps = 0; in.ok() && in.remaining() > 0 && steps < 256; ++steps) {
     const auto what = in.get<std::uint8_t>();

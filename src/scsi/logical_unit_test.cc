@@ -64,6 +64,16 @@ TEST_F(LogicalUnitTest, FirstCommandOfANexusMeetsPowerOn) {
   EXPECT_EQ(f.run(green, {0x00}).status, StatusCode::good);
 }
 
+TEST_F(LogicalUnitTest, PowerOnHidesOtherResets) {
+  const auto green = UnitFixture::nexus("green");
+  f.unit.on_nexus_new(green);
+  Actions actions;
+  f.unit.on_nexus_lost(green, actions);
+  f.unit.on_task_management(1, TaskManagement::logical_unit_reset, red, {}, actions);
+  EXPECT_EQ(sense_code(f.run(green, {0x00})), 0x062900u);
+  EXPECT_EQ(f.run(green, {0x00}).status, StatusCode::good);
+}
+
 TEST_F(LogicalUnitTest, RequestSenseTakesTheAttention) {
   const auto green = UnitFixture::nexus("green");
   const auto data = joined(f.run(green, {0x03, 0, 0, 0, 18}).data_in);

@@ -33,6 +33,8 @@ Sense sense_of(UnitAttention attention) {
 
 void UnitAttentions::add(UnitAttention attention) {
   if (attention == UnitAttention::power_on) pending_ = 0;
+  // A reset or a lost nexus says nothing new to who has not even heard of the power loss.
+  if ((pending_ & bit(UnitAttention::power_on)) != 0 && before_reservations(attention)) return;
   pending_ |= bit(attention);
 }
 

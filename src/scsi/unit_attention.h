@@ -10,7 +10,7 @@
 namespace duet::scsi {
 
 enum class UnitAttention : std::uint8_t {
-  power_on,                 // 29/00; clears all others
+  power_on,                 // 29/00; clears all others, and hides other 29h
   unit_reset,               // 29/03
   nexus_loss,               // 29/07
   reservations_preempted,   // 2A/03
