@@ -1,5 +1,6 @@
 #include "node/engine.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "filesystem/extent_pool.h"
@@ -44,14 +45,28 @@ void Engine::start(std::function<void()> on_orphaned) {
     tell(LogFact{0, up ? "mirror.up" : "mirror.down",
                  up ? "the partner's NVRAM takes our log" : "the mirror connection is gone"});
   });
+  show_progress();
+  report();
+  auto limit = ports_.scheduler.now() + disk_wait;
+  wait_for_disks(limit);
+}
+
+// Ready means able to assume an identity at once; without our own disks for long, ready all the
+// same: the partner's may be needed.
+void Engine::wait_for_disks(Instant limit) {
+  bool connected = std::ranges::all_of(ports_.disks[config_.self.value()],
+                                       [](const auto* disk) { return disk->connected(); });
+  if (!connected && ports_.scheduler.now() < limit) {
+    ports_.scheduler.at(ports_.scheduler.now() + disk_look,
+                        [this, limit] { wait_for_disks(limit); });
+    return;
+  }
   ReadyFact ready;
   ready.nvram =
       load_le<std::uint64_t>(reinterpret_cast<const std::byte*>(region_.header.uuid.data()));
   ready.persistent = ports_.nvram.persistent();
   ready.mirror_port = ports_.mirror.port();
   tell(ready);
-  show_progress();
-  report();
 }
 
 void Engine::show_progress() {

@@ -35,6 +35,8 @@ class Engine {
   };
   static constexpr Duration progress_interval = milliseconds(100);
   static constexpr Duration report_interval = milliseconds(500);
+  static constexpr Duration disk_wait = seconds(3);
+  static constexpr Duration disk_look = milliseconds(5);
 
   // `region`: the opened region in ports.nvram.
   Engine(const Config& config, const nvlog::OpenedRegion& region, Ports ports);
@@ -62,6 +64,7 @@ class Engine {
   IdentityService* service(NodeId identity);
   IdentityService::LunDone answer(std::uint64_t request);
   void make_service(NodeId identity);
+  void wait_for_disks(Instant limit);
   void show_progress();
   void report();
 

@@ -39,6 +39,9 @@ Status LoggedStorage::start(Epoch epoch, NodeId self, bool partner_down) {
     log_.reset();
     return started;
   }
+  // The log's own first record: without it the storage would stay behind the log until the first
+  // change, and nobody who waits for "all of the log is on disk" would see that.
+  storage_.skip(log_->position(log_->last()));
   for (const auto& action : actions) std::visit([this](const auto& a) { perform(a); }, action);
   if (mirror_ && mirror_->outgoing_up()) log_event(nvlog::MirrorUp{});
   return {};
