@@ -21,6 +21,9 @@ class MemoryStore final : public services::UnitStore {
     for (auto& [lun, done] : std::exchange(kept_, {})) answer(lun, std::move(done));
   }
   std::size_t kept() const { return kept_.size(); }
+  // Aborted work stays kept instead of being answered at once.
+  void keep_aborted(bool keep) { keep_aborted_ = keep; }
+  std::size_t aborts() const { return aborts_; }
 
   void read(LunNumber lun, const scsi::StoreRead& order) override {
     done(lun, {.tag = order.tag,
@@ -45,6 +48,8 @@ class MemoryStore final : public services::UnitStore {
     done(lun, {.tag = order.tag, .data = {}});
   }
   void abort(LunNumber lun, const scsi::StoreAbort& order) override {
+    ++aborts_;
+    if (keep_aborted_) return;
     for (auto it = kept_.begin(); it != kept_.end(); ++it) {
       if (it->first != lun || it->second.tag != order.tag) continue;
       kept_.erase(it);
@@ -66,6 +71,8 @@ class MemoryStore final : public services::UnitStore {
   services::ScsiTarget* target_ = nullptr;
   std::map<LunNumber, OwnedBuffer> media_;
   bool held_ = false;
+  bool keep_aborted_ = false;
+  std::size_t aborts_ = 0;
   std::vector<std::pair<LunNumber, scsi::StoreDone>> kept_;
 };
 
