@@ -34,12 +34,14 @@ void ShelfBackend::management_done(const scsi::TaskManagementDone& done) {
   ASSERT(it != management_.end());
   auto& management = it->second;
   management.complete = management.complete && done.function_complete;
+  management.task_found = done.task_found;
   if (--management.units_left > 0) return;
   const auto finished = management;
   management_.erase(it);
-  server_.task_management_done(finished.request, finished.complete
-                                                     ? TaskManagementResult::function_complete
-                                                     : TaskManagementResult::rejected);
+  server_.task_management_done(finished.request, !finished.complete ? TaskManagementResult::rejected
+                                                 : !finished.task_found
+                                                     ? TaskManagementResult::task_does_not_exist
+                                                     : TaskManagementResult::function_complete);
 }
 
 void ShelfBackend::on_answer(scsi::Action&& action) {

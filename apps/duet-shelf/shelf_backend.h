@@ -29,6 +29,7 @@ class ShelfBackend final : public services::TargetBackend {
     std::uint64_t request;
     std::size_t units_left;
     bool complete = true;
+    bool task_found = true;
   };
   std::map<std::uint64_t, Management> management_;
   std::uint64_t last_management_ = 0;

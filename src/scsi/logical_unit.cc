@@ -215,7 +215,7 @@ void LogicalUnit::State::end_wait(WaitId id, Actions& actions) {
   if (--it->second.left > 0) return;
   const Wait wait = it->second;
   waits.erase(it);
-  if (wait.request) actions.push_back(TaskManagementDone{*wait.request});
+  if (wait.request) actions.push_back(TaskManagementDone{*wait.request, true, wait.task_found});
   if (wait.preempt) finish(*wait.preempt, {}, actions);
 }
 
@@ -224,6 +224,8 @@ void LogicalUnit::State::manage(std::uint64_t request, TaskManagement function, 
   const WaitId wait = begin_wait({.request = request});
   switch (function) {
     case TaskManagement::abort_task:
+      waits.at(wait).task_found = std::ranges::any_of(
+          tasks, [&](const Task& t) { return !t.ended && t.nexus == nexus && t.tag == which; });
       abort_all(wait, [&](const Task& t) { return t.nexus == nexus && t.tag == which; }, actions);
       break;
     case TaskManagement::abort_task_set:

@@ -88,6 +88,7 @@ struct CommandAborted {
 struct TaskManagementDone {
   std::uint64_t request;
   bool function_complete = true;  // false: rejected
+  bool task_found = true;         // of abort_task; false: the command had been answered before
 };
 
 // Work for the store. Offsets and lengths in bytes, inside the unit, multiples of its block size.

@@ -31,7 +31,8 @@ struct LogicalUnit::State {
   struct Wait {
     std::size_t left = 0;
     std::optional<std::uint64_t> request;  // task management, or else
-    Task* preempt = nullptr;               // PREEMPT AND ABORT; null once that is aborted itself
+    bool task_found = true;
+    Task* preempt = nullptr;  // PREEMPT AND ABORT; null once that is aborted itself
   };
 
   // ---- task set ----

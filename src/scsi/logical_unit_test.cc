@@ -299,12 +299,17 @@ TEST_F(LogicalUnitTest, AbortTaskEndsOnlyWhenTheStoreIsDone) {
 
 TEST_F(LogicalUnitTest, AbortOfAForeignOrUnknownTaskDoesNothing) {
   const auto tag = f.send(red, write10(0, 1), filled(512, 1));
-  Actions actions;
-  f.unit.on_task_management(1, TaskManagement::abort_task, blue, tag, actions);
-  f.handle(std::move(actions));
-  EXPECT_TRUE(f.managed(1));
+  const auto found = [&](const Nexus& nexus) {
+    Actions actions;
+    f.unit.on_task_management(1, TaskManagement::abort_task, nexus, tag, actions);
+    const auto done = std::get<TaskManagementDone>(actions.at(0));
+    EXPECT_TRUE(done.function_complete);
+    return done.task_found;
+  };
+  EXPECT_FALSE(found(blue));
   f.perform();
   EXPECT_EQ(f.answer(tag)->status, StatusCode::good);
+  EXPECT_FALSE(found(red));
 }
 
 TEST_F(LogicalUnitTest, ClearTaskSetTellsTheOthers) {

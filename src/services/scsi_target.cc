@@ -99,12 +99,14 @@ void ScsiTarget::on_management_done(const scsi::TaskManagementDone& done) {
   if (found == management_.end()) return;
   Management& management = found->second;
   management.complete = management.complete && done.function_complete;
+  management.task_found = done.task_found;
   if (--management.units_left > 0) return;
   Management ended = management;
   management_.erase(found);
-  server_.task_management_done(ended.request, ended.complete
-                                                  ? iscsi::TaskManagementResult::function_complete
-                                                  : iscsi::TaskManagementResult::rejected);
+  using enum iscsi::TaskManagementResult;
+  server_.task_management_done(ended.request, !ended.complete     ? rejected
+                                              : !ended.task_found ? task_does_not_exist
+                                                                  : function_complete);
 }
 
 void ScsiTarget::nexus_established(const scsi::Nexus& nexus) {

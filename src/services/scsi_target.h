@@ -53,6 +53,7 @@ class ScsiTarget final : public TargetBackend {
     std::uint64_t request;  // of the server
     std::size_t units_left;
     bool complete = true;
+    bool task_found = true;
   };
 
   void run(LunNumber lun, scsi::Actions&& actions);
