@@ -145,7 +145,7 @@ void FabricInterconnect::perform(interconnect::WriteGreeting& action) {
   if (!outgoing_) return;
   const auto& grant = grants_[greeting_grant];
   outgoing_->write_copy(action.bytes, grant.address, grant.key,
-                        [this, of = std::weak_ptr(outgoing_)](Status written) {
+                        [this, of = std::weak_ptr(outgoing_)](const Status& written) {
                           auto connection = of.lock();
                           if (!written || !connection || connection != outgoing_) return;
                           handle(interconnect::GreetingWritten{});
@@ -154,7 +154,7 @@ void FabricInterconnect::perform(interconnect::WriteGreeting& action) {
 
 void FabricInterconnect::perform(interconnect::SendFrame& action) {
   if (!outgoing_) return;
-  outgoing_->send(action.frame, [of = std::weak_ptr(outgoing_)](Status sent) {
+  outgoing_->send(action.frame, [of = std::weak_ptr(outgoing_)](const Status& sent) {
     // A lost control frame would leave the bring-up waiting: the connection starts over.
     if (auto connection = of.lock(); connection && !sent && sent.error().code == ErrorCode::busy) {
       connection->give_up("the partner does not take our messages");
@@ -220,7 +220,7 @@ void FabricInterconnect::on_authenticated(FabricListener::Authenticated a) {
             handle(interconnect::IncomingLost{});
           },
   });
-  incoming_->send(a.handshake->welcome({*state, *greeting}), [](Status) {});
+  incoming_->send(a.handshake->welcome({*state, *greeting}), [](const Status&) {});
   const auto& peer = a.handshake->peer();
   handle(
       interconnect::IncomingUp{{peer.nonce, peer.versions, peer.software}, a.handshake->session()});

@@ -205,7 +205,7 @@ void FabricMirror::on_authenticated(FabricListener::Authenticated a) {
       .on_frame = [this](Bytes) { close_incoming(); },  // the partner has nothing to say here
       .on_closed = [this](const std::string&) { incoming_.reset(); },
   });
-  incoming_->send(a.handshake->welcome({*window, {}}), [](Status) {});
+  incoming_->send(a.handshake->welcome({*window, {}}), [](const Status&) {});
 }
 
 }  // namespace duet::platform

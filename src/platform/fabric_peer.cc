@@ -60,7 +60,7 @@ FabricDialer::FabricDialer(EventLoop& loop, fid_fabric& fabric, const fi_info& i
       .on_connected =
           [this] {
             connected_ = true;
-            connection_->send(handshake_.hello(), [](Status) {});
+            connection_->send(handshake_.hello(), [](const Status&) {});
           },
       .on_frame = [this](Bytes frame) { on_frame(frame); },
       .on_closed = [this](const std::string& why) { refuse(LinkState::down, why); },
@@ -77,7 +77,7 @@ void FabricDialer::on_frame(Bytes frame) {
   auto step = handshake_.on_frame(frame);
   switch (step.outcome) {
     case Outcome::going_on:
-      connection_->send(step.send, [](Status) {});
+      connection_->send(step.send, [](const Status&) {});
       return;
     case Outcome::refused:
       refuse(link_state(step.verdict), std::move(step.why));
@@ -203,7 +203,7 @@ void FabricListener::on_frame(Entry entry, Bytes frame) {
   auto step = entry->handshake->on_frame(frame);
   switch (step.outcome) {
     case Outcome::going_on:
-      entry->connection->send(step.send, [](Status) {});
+      entry->connection->send(step.send, [](const Status&) {});
       return;
     case Outcome::refused: {
       auto taken = take(entry);
@@ -241,7 +241,7 @@ void FabricListener::send_and_close(std::shared_ptr<FabricConnection> connection
     leaving_.pop_front();
   }
   // The completion keeps the connection alive, and its timeout bounds that.
-  connection->send(frame, [connection](Status) { connection->close(); });
+  connection->send(frame, [connection](const Status&) { connection->close(); });
   leaving_.push_back(std::move(connection));
 }
 
