@@ -284,11 +284,10 @@ void Cluster::perform(Node& node, const Action& action) {
             auto it = node.engine.serving.find(a.identity);
             if (it == node.engine.serving.end()) return;
             auto& s = it->second;
+            if (s.asked != a.mode) return;
             s.granted = a.mode;
-            bool answered = s.asked.has_value();
-            s.wanted.clear();
-            (void)answered;
             s.asked.reset();
+            s.wanted.clear();
             choose_mode(node, a.identity);
           },
           [&](const PartnerFenced& a) {
@@ -313,7 +312,7 @@ void Cluster::perform(Node& node, const Action& action) {
               node.halted = !reboot;
               set_link();
               if (!reboot) return;
-              at(random(milliseconds(20), milliseconds(200)), [this, &node, boot_number] {
+              at(random(options_.boot_time / 10, options_.boot_time), [this, &node, boot_number] {
                 if (node.powered && node.boots == boot_number) boot(node);
               });
             });
@@ -436,7 +435,8 @@ void Cluster::command(Node& node, bool engine, DiskRef ref, DiskOperation operat
   }
   in_flight_.emplace(id, InFlight{boot, {node.id, engine}, ref, false, finish, {}});
   auto travel = random(Duration(30000), milliseconds(1));
-  if (random_.chance(1, 100)) travel += random(milliseconds(1), milliseconds(30));
+  if (random_.chance(options_.slow_per_100, 100))
+    travel += random(milliseconds(1), milliseconds(30));
   at(travel, [this, id, operation = std::move(operation)] { execute(id, operation); });
 }
 
@@ -450,17 +450,22 @@ void Cluster::execute(std::uint64_t id, const DiskOperation& operation) {
   auto ref = flight.disk;
   auto& target = disk(ref);
   auto nexus = flight.nexus;
-  auto answer = [this, id](Result<DiskReply> reply) {
+  bool error = random_.chance(options_.errors_per_10000, 10000);
+  bool done_all_the_same = error && random_.chance(1, 2);
+  auto answer = [this, id, error](Result<DiskReply> reply) {
+    if (error && reply) reply = fail(ErrorCode::io_error, "medium error");
     auto found = in_flight_.find(id);
     if (found == in_flight_.end()) return;
     auto done = std::move(found->second.done);
     in_flight_.erase(found);
     at(random(Duration(30000), Duration(300000)), [done, reply] { done(reply); });
   };
+  if (error && !done_all_the_same) return answer(DiskReply{});
   if (auto* write = std::get_if<WriteBlock>(&operation)) {
     if (!target.may_write(nexus)) return answer(fail(ErrorCode::reservation_conflict, "conflict"));
-    auto slow = random_.chance(1, 100) ? random(milliseconds(1), milliseconds(50))
-                                       : random(Duration(50000), milliseconds(1));
+    auto slow = random_.chance(options_.slow_per_100, 100)
+                    ? random(milliseconds(1), milliseconds(50))
+                    : random(Duration(50000), milliseconds(1));
     at(slow, [this, id, answer, ref, nexus, write = *write] {
       if (!in_flight_.contains(id)) return;  // aborted
       check_write(nexus, ref, write);
@@ -724,7 +729,8 @@ void Cluster::choose_mode(Node& node, NodeId identity) {
   } else if (node.engine.partner_fenced && options_.persistent_nvram) {
     mode = Durability::local;
   }
-  if (s.asked ? *s.asked == mode : s.granted == mode) return;
+  s.wanted.insert(mode);
+  if (s.asked || s.granted == mode) return;  // one request at a time
   if (mode == Durability::mirrored) {
     // Resync: the partner's copy is complete before the mailbox says "mirrored".
     if (!mirror_reaches(node, identity)) {
@@ -734,12 +740,31 @@ void Cluster::choose_mode(Node& node, NodeId identity) {
     node_of(partner_of(node.id)).logs[identity] = node.logs[identity];
   }
   s.asked = mode;
-  s.wanted.insert(mode);
-  auto since = s.value;
+  ask_mode(node, identity, mode, s.value);
+}
+
+// "write-through" only once everything acknowledged so far is on disk (docs/protocols/log.md).
+void Cluster::ask_mode(Node& node, NodeId identity, Durability mode, std::uint64_t since) {
   at_engine(node, random(Duration(50000), milliseconds(2)), [this, &node, identity, mode, since] {
     auto found = node.engine.serving.find(identity);
     if (found == node.engine.serving.end() || found->second.asked != mode) return;
-    deliver(node, DurabilityWanted{identity, mode, LogSequence(since)});
+    if (mode != Durability::write_through || disk_value(identity) >= since) {
+      deliver(node, DurabilityWanted{identity, mode, LogSequence(since)});
+      return;
+    }
+    std::vector<std::byte> out(4096);
+    store_le(out.data(), found->second.epoch.value());
+    store_le(out.data() + 8, found->second.value);
+    DiskRef last{identity, static_cast<std::uint8_t>(options_.disks - 1)};
+    command(node, true, last, WriteBlock{data_block, out},
+            [this, &node, identity, mode, since](auto reply) {
+              if (!node.engine.serving.contains(identity)) return;
+              if (!reply && reply.error().code == ErrorCode::reservation_conflict) {
+                return engine_fenced(node, identity);
+              }
+              at_engine(node, reply ? Duration(1000) : milliseconds(20),
+                        [=, this, &node] { ask_mode(node, identity, mode, since); });
+            });
   });
 }
 
@@ -913,6 +938,7 @@ void Cluster::note(NodeId node, const std::string& phase, const std::string& tex
 }
 
 void Cluster::violation(const std::string& what) {
+  if (violations_.size() >= 3) return;  // the first ones tell the story
   violations_.push_back(what);
   note(no_node, "VIOLATION", what);
 }

@@ -31,6 +31,9 @@ struct Options {
   Duration engine_start = milliseconds(40);
   Duration replay = milliseconds(10);
   Duration client_interval = milliseconds(20);
+  std::uint64_t errors_per_10000 = 0;  // disk commands that fail, done or not
+  std::uint64_t slow_per_100 = 1;      // disk commands that take tens of milliseconds
+  Duration boot_time = milliseconds(200);
 };
 
 class Cluster {
@@ -57,6 +60,7 @@ class Cluster {
   void cut_path(NodeId node, DiskRef disk);
   void restore_path(NodeId node, DiskRef disk);
   void lose_nvram(NodeId node);
+  void stop_errors() { options_.errors_per_10000 = 0; }
   void blip(NodeId identity, bool forget_registrations);  // shelf power
   void order(NodeId at, OperatorVerb verb, NodeId about, bool force = false);
   void send(NodeId to, const Event& event);  // straight into a core
@@ -179,6 +183,7 @@ class Cluster {
   void open_pool(Node& node, AssumeIdentity order);
   void release(Node& node, NodeId identity);
   void choose_mode(Node& node, NodeId identity);
+  void ask_mode(Node& node, NodeId identity, Durability mode, std::uint64_t since);
   void client(NodeId identity);
   void client_step(Node& node, NodeId identity, std::uint64_t value);
   bool satisfied(const Node& node, NodeId identity, std::uint64_t value, Durability mode) const;

@@ -24,14 +24,19 @@ class Soak {
     auto& c = cluster_;
     c.power_on(red);
     if (random_.chance(3, 4)) c.power_on(blue);
+    const std::uint64_t calm = 300 + random_.below(3000);  // ms between faults, at most
     auto end = c.now() + seconds(12);
     while (c.now() < end && c.violations().empty()) {
-      auto pause_ms = random_.chance(1, 3) ? random_.below(60) : random_.below(2500);
+      auto pause_ms = random_.chance(1, 3) ? random_.below(60) : random_.below(calm);
       c.run_for(milliseconds(static_cast<std::int64_t>(pause_ms)));
       fault();
     }
     heal();
-    bool home = c.run_until([&] { return !c.violations().empty() || at_home(); }, seconds(60));
+    bool home = false;
+    for (int i = 0; i < 60 && !home; ++i) {
+      home = c.run_until([&] { return !c.violations().empty() || at_home(); }, seconds(1));
+      heal();  // a halt that was ordered just before
+    }
     if (!c.violations().empty()) return c.violations().front();
     if (!home) return "I18: not at home 60 s after the faults stopped\n" + c.describe();
     c.run_for(seconds(2));
@@ -51,6 +56,10 @@ class Soak {
     o.timers.cold_start_wait = random_.chance(1, 2) ? seconds(10) : seconds(3);
     o.engine_start = milliseconds(static_cast<std::int64_t>(10 + random_.below(300)));
     o.replay = milliseconds(static_cast<std::int64_t>(1 + random_.below(200)));
+    if (random_.chance(1, 3)) o.errors_per_10000 = random_.below(300);
+    if (random_.chance(1, 4)) o.slow_per_100 = random_.below(30);
+    o.boot_time = milliseconds(static_cast<std::int64_t>(20 + random_.below(2000)));
+    if (random_.chance(1, 6)) o.timers.boot_partner_wait = milliseconds(100);
     return o;
   }
   NodeId any_node() { return random_.chance(1, 2) ? red : blue; }
@@ -109,6 +118,7 @@ class Soak {
   void heal() {
     auto& c = cluster_;
     c.restore_link();
+    c.stop_errors();
     for (auto& [n, disk] : cut_) c.restore_path(n, disk);
     for (auto node : {red, blue}) {
       c.resume(node);

@@ -25,10 +25,10 @@ Core::Core(const Config& config, BootNonce nonce) : world_(config, nonce) {
 void Core::on_event(const Event& event, Instant now, Actions& actions) {
   if (ended_) return;
   Output out(now, actions, last_command_);
-  if (!started_ && !std::holds_alternative<Started>(event)) return;
   if (started_) notice_gap(out);
   last_event_ = now;
   route(event, out);
+  if (!started_) return;  // what came early is noted
   if (!ended_) settle(out);
   if (!ended_) publish(out);
   if (!ended_) arm_timer(out);
@@ -458,7 +458,8 @@ void Core::arm_timer(Output& out) {
       next = std::min(next, takeover_.retry_at());
   }
   if (ending_) next = std::min(beat_at_, ending_->until);
-  next = std::max(next, out.now());
+  // What is due and did not happen waits for something else: look again soon, but do not spin.
+  if (next <= out.now()) next = out.now() + keeper_retry;
   if (next == armed_) return;
   armed_ = next;
   out.act(SetTimer{timer, next});

@@ -2,21 +2,22 @@
 
 #include <algorithm>
 
+#include "base/assert.h"
+
 namespace duet::ha {
 
 using Kind = MailboxKeeper::Outcome::Kind;
 
-Durability allowed_mode(Durability wanted, bool partner_fenced, bool persistent,
-                        bool mirror_known) {
+MarkDecision decide_mark(Durability wanted, bool persistent, bool mirror_known) {
   switch (wanted) {
     case Durability::mirrored:
-      return mirror_known ? wanted : Durability::write_through;
+      return mirror_known ? MarkDecision::mark : MarkDecision::wait;
     case Durability::local:
-      return partner_fenced && persistent ? wanted : Durability::write_through;
+      return persistent ? MarkDecision::mark : MarkDecision::decline;
     case Durability::write_through:
-      return wanted;
+      return MarkDecision::mark;
   }
-  return Durability::write_through;
+  UNREACHABLE();
 }
 
 void DurabilityMarks::on_wanted(const DurabilityWanted& wanted) {
@@ -35,13 +36,17 @@ bool DurabilityMarks::advance(World& world, std::array<bool, 3> served, Output& 
       continue;
     auto& keeper = world.keeper(identity);
     if (!world.mailbox(identity) || !world.engine || keeper.writing()) continue;
-    bool mirror_known = world.partner_nvram && world.partner_nvram->boot == world.monitor.nonce() &&
-                        !world.partner_fenced;
     auto wanted = *mark.pending;
-    wanted.mode =
-        allowed_mode(wanted.mode, world.partner_fenced, world.engine->persistent, mirror_known);
-    mark.writing = wanted;
+    auto decision =
+        decide_mark(wanted.mode, world.engine->persistent, world.partner_nvram.has_value());
+    if (decision == MarkDecision::wait) continue;
     mark.pending.reset();
+    changed = true;
+    if (decision == MarkDecision::decline) {
+      out.act(GrantDurability{identity, Durability::write_through, wanted.since});
+      continue;
+    }
+    mark.writing = wanted;
     auto m = *world.mailbox(identity);
     m.generation = keeper.next_generation();
     m.durability = wanted.mode;
@@ -52,7 +57,6 @@ bool DurabilityMarks::advance(World& world, std::array<bool, 3> served, Output& 
     m.reason = 0;
     m.writer = world.nonce;
     keeper.write(MailboxKeeper::Purpose::durability, m, out);
-    changed = true;
   }
   return changed;
 }
@@ -79,7 +83,7 @@ void DurabilityMarks::on_mailbox(const MailboxKeeper::Outcome& outcome, NodeId i
 Instant DurabilityMarks::next_time() const {
   Instant next = never;
   for (const auto& mark : marks_) {
-    if (mark.pending && !mark.writing) next = std::min(next, mark.retry);
+    if (mark.pending && !mark.writing && mark.retry != Instant{}) next = std::min(next, mark.retry);
   }
   return next;
 }

@@ -1,8 +1,9 @@
 // Durability modes of the identities we serve: into the mailbox first, then granted to the log
 // (I4). Requests of one identity are coalesced: while one is being written the newest waits.
 //
-// Requires of the log: from DurabilityWanted until a GrantDurability an acknowledgement satisfies
-// the mode granted last *and* every mode wanted since. A mark that was being written when something
+// A mode is marked only because the log asked for it: the log alone knows that its promise holds
+// (docs/protocols/log.md, L7). Requires of the log: until the grant an acknowledgement satisfies
+// the mode granted last *and* every mode wanted since: a mark that was being written when something
 // failed may be what the partner finds.
 #pragma once
 
@@ -13,8 +14,14 @@
 
 namespace duet::ha {
 
-// The mode that may be granted now. `persistent`: our NVRAM.
-Durability allowed_mode(Durability wanted, bool partner_fenced, bool persistent, bool mirror_known);
+enum class MarkDecision : std::uint8_t {
+  mark,     // write it, then grant it
+  wait,     // mirrored, but whose NVRAM holds the copy is not known yet
+  decline,  // local in volatile NVRAM: write-through is granted, which is safe under every mark
+};
+// `local` is marked even when the partner is not fenced (any more): it costs a takeover, never a
+// write.
+MarkDecision decide_mark(Durability wanted, bool persistent, bool mirror_known);
 
 class DurabilityMarks {
  public:
@@ -30,7 +37,7 @@ class DurabilityMarks {
  private:
   struct Mark {
     std::optional<DurabilityWanted> pending;
-    std::optional<DurabilityWanted> writing;  // with the mode to be granted
+    std::optional<DurabilityWanted> writing;
     Instant retry{};
   };
   std::array<Mark, 3> marks_;  // by identity
