@@ -8,6 +8,7 @@
 #include <csignal>
 #include <memory>
 
+#include "../crash_signals.h"
 #include "../node_disks.h"
 #include "node/config.h"
 #include "node/credentials.h"
@@ -70,6 +71,7 @@ int run(const std::string& config_path, std::uint64_t nonce) {
   mirror_options.region = (*nvram)->region();
   auto mirror = platform::FabricMirror::open(loop, std::move(mirror_options));
   if (!mirror) return give_up("NVRAM mirror: " + mirror.error().message);
+  crash_at_once();
 
   platform::TcpNetwork network(loop);
   std::array<Shelf, 3> disks;

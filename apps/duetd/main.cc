@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "../crash_signals.h"
 #include "../node_disks.h"
 #include "node/config.h"
 #include "node/control_service.h"
@@ -100,6 +101,7 @@ int run(const std::string& config_path) {
   link_options.self = node::interconnect_self(*config, first_nonce, *secret);
   auto link = platform::FabricInterconnect::open(loop, std::move(link_options));
   if (!link) return give_up("interconnect: " + link.error().message);
+  crash_at_once();
 
   auto engine = platform::EngineChild::create(loop, {engine_program(), "--config", config_path});
   if (!engine) return give_up(engine.error().message);
