@@ -110,9 +110,13 @@ Status IdentityService::apply_log(std::uint64_t& replayed, nvlog::LogPosition& e
   auto plan = nvlog::plan_replay(ring, identity_, storage_->position(),
                                  nvlog::required_sequence(mark, control));
   if (!plan) return std::unexpected(plan.error());
-  if (plan->reason == nvlog::ReplayEnd::lost) {
+  // A gap in our own ring is what a power loss leaves of records that were never acknowledged. In
+  // the mirror, written in order, it is damage, and what is missing may have been acknowledged.
+  bool damaged = plan->reason == nvlog::ReplayEnd::lost ||
+                 (plan->reason == nvlog::ReplayEnd::unfinished && !home());
+  if (damaged) {
     return fail(ErrorCode::invalid,
-                "the log is damaged, acknowledged writes would be lost: " + plan->why);
+                "the log is damaged, acknowledged writes may be lost: " + plan->why);
   }
   for (std::size_t i = 0; i < plan->size(); ++i) {
     auto view = plan->record(ring, i);

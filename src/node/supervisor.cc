@@ -7,6 +7,8 @@
 namespace duet::node {
 namespace {
 
+constexpr const char* mirror_client = "nvram-mirror";
+
 std::string_view severity_name(ha::Severity severity) {
   switch (severity) {
     case ha::Severity::info:
@@ -77,9 +79,28 @@ void Supervisor::start() {
   ports_.interconnect.on_message([this](Bytes message) {
     feed(ha::MessageArrived{std::vector<std::byte>(message.begin(), message.end())});
   });
+  ports_.interconnect.on_partner([this](const ports::Partner& partner) { greet(partner); });
+  announce_clients(0);
   attach_disks();
   watch_engine();
   boot();
+}
+
+// The connection clients of this node: the HA core's messages, and the engine's NVRAM mirror.
+void Supervisor::announce_clients(std::uint16_t mirror_port) {
+  ports_.interconnect.announce_clients({{"ha", 1, interconnect::state_structure_size, 0},
+                                        {mirror_client, 1, config_.nvram_size, mirror_port}});
+}
+
+void Supervisor::greet(const ports::Partner& partner) {
+  for (const auto& client : partner.clients) {
+    if (client.name != mirror_client || client.memory == config_.nvram_size) continue;
+    note(ha::Severity::error, "mirror.size",
+         fmt::format(
+             "the partner's NVRAM has {} bytes, ours {}: nothing can be mirrored; make nvram.size "
+             "the same on both nodes",
+             client.memory, config_.nvram_size));
+  }
 }
 
 void Supervisor::attach_disks() {
@@ -347,6 +368,7 @@ void Supervisor::engine_fact(Fact& fact) {
 
 void Supervisor::engine_fact(ReadyFact& fact) {
   nvram_persistent_ = fact.persistent;
+  announce_clients(fact.mirror_port);
   feed(ha::EngineReady{fact.nvram, fact.persistent, fact.mirror_port});
 }
 

@@ -72,6 +72,8 @@ class Supervisor {
   void run_queue();
   ports::Disk* disk(ha::DiskRef ref);
   void attach_disks();
+  void announce_clients(std::uint16_t mirror_port);
+  void greet(const ports::Partner& partner);
   // A callback that feeds an event only if the boot it was made in still runs.
   template <class F>
   auto in_this_boot(F f) {
