@@ -15,9 +15,10 @@ using Kind = MailboxKeeper::Outcome::Kind;
 //  held Exclusive by the partner, or mailbox kept out  givewait
 //  forced by the operator                              claim
 //  mailbox unknown                                     wait, never serve
+//  taken over, partner does not hold every disk        givewait (partner absent)
+//  engine not ready                                    wait; givewait if taken over: mbwait is a promise
+//                                                      to serve as soon as the mailbox says so
 //  taken over, partner holds every disk (readable)     mbwait
-//  taken over, partner does not hold them              givewait (partner absent)
-//  engine not ready                                    wait
 //  the log is in another NVRAM                         wait (nvram lost), never serve
 //  waited for the partner's decision: given back       claim
 //  link not up yet; partner watches an earlier boot    wait, bounded
@@ -32,16 +33,16 @@ BootDecision decide_boot(const BootView& view, NodeId self) {
   }
   if (view.mailbox_kept_out) return BootWait{NodeState::givewait, Reason::taken_over};
   if (!view.mailbox) return BootWait{.why = Reason::mailbox_unknown};
+  bool taken_over = view.mailbox->taken_over_by == partner_of(self);
+  if (!view.forced && taken_over && view.holding != Holding::shared_all) {
+    return BootWait{NodeState::givewait, Reason::partner_absent_taken_over};
+  }
   if (!view.nvram) {
-    bool taken = view.mailbox->taken_over_by != no_node;
-    if (!taken) return BootWait{.why = Reason::awaiting_engine};
+    return BootWait{taken_over ? NodeState::givewait : NodeState::booting,
+                    Reason::awaiting_engine};
   }
-  if (view.forced && view.nvram) return BootClaim{};
-  if (view.mailbox->taken_over_by == partner_of(self)) {
-    return view.holding == Holding::shared_all
-               ? BootWait{NodeState::mbwait, Reason::awaiting_giveback}
-               : BootWait{NodeState::givewait, Reason::partner_absent_taken_over};
-  }
+  if (view.forced) return BootClaim{};
+  if (taken_over) return BootWait{NodeState::mbwait, Reason::awaiting_giveback};
   if (!decide_replay(*view.mailbox, *view.nvram).possible) {
     return BootWait{.why = Reason::nvram_lost};
   }
