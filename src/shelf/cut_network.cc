@@ -62,10 +62,16 @@ class CutNetwork::Path final : public ports::Stream,
     if (buffer_.data() == scratch_.data()) return;  // was cut when the buffer was given
     sniff(buffer_.first(size));
     if (is_cut()) silent_ = true;
-    if (!silent_) above_->on_received(size);
+    if (silent_) return;
+    const auto above = above_;  // it may close the connection from in there
+    above->on_received(size);
   }
-  void on_sent(std::size_t pending) override { above_->on_sent(pending); }
-  void on_closed() override { above_->on_closed(); }
+  void on_sent(std::size_t pending) override {
+    const auto above = above_;
+    above->on_sent(pending);
+  }
+  // The handler above owns us as its stream: let go of it, or neither ever goes.
+  void on_closed() override { std::exchange(above_, nullptr)->on_closed(); }
 
  private:
   bool is_cut() const {

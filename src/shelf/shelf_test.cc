@@ -253,6 +253,7 @@ struct FakeHandler final : ports::StreamHandler {
   void on_closed() override {}
   std::array<char, 4096> buffer{};
   std::size_t received = 0;
+  std::shared_ptr<ports::Stream> stream;
 };
 struct FakeNetwork final : ports::Network {
   struct L final : ports::Listener {
@@ -322,6 +323,16 @@ TEST_F(ShelfPathTest, CutInitiatorIsKnownByItsLogin) {
   EXPECT_EQ(above->received, 29u);
   cut.restore_all();
   EXPECT_TRUE(below->closed);
+}
+
+TEST_F(ShelfPathTest, ClosedConnectionsAreForgotten) {
+  connect();
+  std::weak_ptr<FakeHandler> gone = above;
+  above->stream = std::move(upper);  // as a server does
+  above.reset();
+  lower->on_closed();
+  lower.reset();
+  EXPECT_TRUE(gone.expired());
 }
 
 TEST_F(ShelfPathTest, WithoutPowerConnectionsBreak) {
