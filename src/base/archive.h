@@ -7,8 +7,12 @@
 //
 // Integers and enumerations have their own width, bool is one byte, strings and vectors have a
 // 32-bit count, std::optional one byte, std::variant one byte of index.
+//
+// What comes from another process may be anything: decoding fails cleanly, and allocates at most
+// max_growth times the size of the message.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -80,8 +84,46 @@ class ArchiveWriter {
   ByteWriter out_;
 };
 
+// The fewest bytes that a value of a type takes in an archive.
+class ArchiveMinimum {
+ public:
+  template <class T>
+  static std::size_t of() {
+    using namespace archive_detail;
+    if constexpr (IsStrong<T>::value) {
+      return sizeof(typename T::rep);
+    } else if constexpr (std::is_enum_v<T> || std::is_integral_v<T>) {
+      return sizeof(T);
+    } else if constexpr (std::is_same_v<T, std::string> || IsVector<T>::value) {
+      return sizeof(std::uint32_t);
+    } else if constexpr (IsOptional<T>::value) {
+      return 1;
+    } else if constexpr (IsVariant<T>::value) {
+      return 1 + least_of(static_cast<T*>(nullptr));
+    } else {
+      ArchiveMinimum sum;
+      T().fields(sum);
+      return sum.size_;
+    }
+  }
+  template <class T>
+  void operator()(const T&) {
+    size_ += of<T>();
+  }
+
+ private:
+  template <class... T>
+  static std::size_t least_of(std::variant<T...>*) {
+    return std::min({of<T>()...});
+  }
+  std::size_t size_ = 0;
+};
+
 class ArchiveReader {
  public:
+  // Bytes in memory for each byte of a message, at most.
+  static constexpr std::size_t max_growth = 64;
+
   explicit ArchiveReader(Bytes bytes) : in_(bytes) {}
   template <class T>
   void operator()(T& v) {
@@ -100,14 +142,17 @@ class ArchiveReader {
       v = T(rep);
     } else if constexpr (IsVector<T>::value) {
       auto n = in_.get<std::uint32_t>();
-      // Every element takes at least a byte: a count beyond the rest is a lie, refused before
-      // allocating.
-      if (n > in_.remaining()) in_.get_bytes(in_.remaining() + 1), n = 0;
+      // A count of more than the rest can hold is a lie, refused before allocating.
+      using Element = typename T::value_type;
+      static const std::size_t least = std::max<std::size_t>(1, ArchiveMinimum::of<Element>());
+      ASSERT(sizeof(Element) <= max_growth * least);  // of our own types, not of the bytes
+      if (n > in_.remaining() / least) refuse(), n = 0;
       if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
         Bytes b = in_.get_bytes(n);
         v.assign(b.begin(), b.end());
       } else {
         v.clear();
+        v.reserve(n);
         for (std::uint32_t i = 0; i < n && in_.ok(); ++i) {
           v.emplace_back();
           (*this)(v.back());
@@ -125,7 +170,7 @@ class ArchiveReader {
     } else if constexpr (IsVariant<T>::value) {
       auto index = in_.get<std::uint8_t>();
       if (!read_alternative(v, index, std::make_index_sequence<std::variant_size_v<T>>())) {
-        in_.get_bytes(in_.remaining() + 1);
+        refuse();
       }
     } else {
       v.fields(*this);
@@ -138,6 +183,7 @@ class ArchiveReader {
   bool read_alternative(T& v, std::size_t index, std::index_sequence<I...>) {
     return ((index == I ? ((*this)(v.template emplace<I>()), true) : false) || ...);
   }
+  void refuse() { in_.get_bytes(in_.remaining() + 1); }
   ByteReader in_;
 };
 
