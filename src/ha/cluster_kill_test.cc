@@ -1,0 +1,97 @@
+// Kills a node at its n-th event, for every n of a takeover or a giveback, and brings it back:
+// whatever the step, nothing is lost and both nodes come home. DUET_KILL_STRIDE=1 tries every n.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "ha/cluster.h"
+
+namespace duet::ha::testing {
+namespace {
+
+std::uint64_t stride(std::uint64_t otherwise) {
+  const char* text = std::getenv("DUET_KILL_STRIDE");
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+bool home(const Cluster& c) {
+  return c.state(red) == NodeState::up && c.state(blue) == NodeState::up && c.serves(red, red) &&
+         c.serves(blue, blue) && c.mode_in_mailbox(red) == Durability::mirrored &&
+         c.mode_in_mailbox(blue) == Durability::mirrored;
+}
+
+enum class How { off, panic, pause, cut };
+constexpr std::array all_ways{How::off, How::panic, How::pause, How::cut};
+
+void hit(Cluster& c, NodeId victim, How how) {
+  switch (how) {
+    case How::off:
+      c.power_off(victim);
+      break;
+    case How::panic:
+      c.panic_engine(victim);
+      break;
+    case How::pause:
+      c.pause(victim);
+      break;
+    case How::cut:
+      c.cut_link();
+      break;
+  }
+}
+
+// Red panics; `victim` is hit at its n-th event after `begin` holds. False: home before that.
+bool try_one(std::uint64_t n, NodeId victim, How how, bool from_givewait) {
+  Options o;
+  o.seed = n * 31 + static_cast<std::uint64_t>(how);
+  o.auto_giveback = true;
+  Cluster c(o);
+  c.power_on(red);
+  c.power_on(blue);
+  EXPECT_TRUE(c.run_until([&] { return home(c); }, seconds(10))) << c.describe();
+  c.panic_engine(red);
+  if (from_givewait) {
+    EXPECT_TRUE(c.run_until([&] { return c.state(red) == NodeState::givewait; }, seconds(5)));
+  }
+  auto first = c.handled(victim);
+  bool reached = false;
+  // Not from inside the core that is being hit: at the next task.
+  auto due = [&] { return c.handled(victim) >= first + n; };
+  c.run_until([&] { return (reached = due()) || (n > 40 && c.boots(red) > 1 && home(c)); },
+              seconds(10));
+  if (reached) {
+    hit(c, victim, how);
+    c.run_for(milliseconds(static_cast<std::int64_t>(n * 37 % 3000)));
+    c.resume(victim);
+    c.power_on(victim);
+    c.restore_link();
+  }
+  EXPECT_TRUE(c.run_until([&] { return home(c); }, seconds(30)))
+      << "n " << n << " victim " << int{victim.value()} << " how " << static_cast<int>(how) << "\n"
+      << c.describe() << c.history();
+  EXPECT_TRUE(c.violations().empty())
+      << "n " << n << " how " << static_cast<int>(how) << ": " << c.violations().front() << "\n"
+      << c.history();
+  return reached && !::testing::Test::HasFailure();
+}
+
+void try_all(NodeId victim, bool from_givewait) {
+  for (auto how : all_ways) {
+    std::uint64_t n = 0;
+    while (try_one(n, victim, how, from_givewait)) n += stride(17);
+    EXPECT_GT(n, 100U) << "the move has more steps than that";
+  }
+}
+
+TEST(Kill, survivor_during_takeover) {
+  try_all(blue, false);
+}
+TEST(Kill, returning_node_during_giveback) {
+  try_all(red, true);
+}
+TEST(Kill, survivor_during_giveback) {
+  try_all(blue, true);
+}
+
+}  // namespace
+}  // namespace duet::ha::testing
