@@ -65,13 +65,14 @@ void FileStore::in_thread(Job job, Then then) {
 
 void FileStore::perform(scsi::Action&& action) {
   if (const auto* cancel = std::get_if<scsi::StoreAbort>(&action)) return abort(cancel->tag);
-  if (delay_ == Duration(0)) return start(std::move(action));
+  // Reservations are not on the slow medium: a slow disk can be fenced at once.
+  if (delay_ == Duration(0) || std::holds_alternative<scsi::StoreReservations>(action))
+    return start(std::move(action));
   const StoreTag tag = std::visit(Overloaded{
                                       [](const scsi::StoreRead& w) { return w.tag; },
                                       [](const scsi::StoreWrite& w) { return w.tag; },
                                       [](const scsi::StoreZero& w) { return w.tag; },
                                       [](const scsi::StoreFlush& w) { return w.tag; },
-                                      [](const scsi::StoreReservations& w) { return w.tag; },
                                       [](const auto&) -> StoreTag { UNREACHABLE(); },
                                   },
                                   action);

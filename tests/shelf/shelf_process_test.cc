@@ -64,6 +64,23 @@ TEST_F(ShelfProcessTest, PreemptAndAbortEndsASlowWrite) {
   EXPECT_EQ(red->read(), -1);
 }
 
+TEST_F(ShelfProcessTest, SlowDiskIsFencedAtOncePersistently) {
+  auto red = login("red"), blue = login("blue", 1);
+  ASSERT_TRUE(red->reserve_out(register_key, 0, 0, 0xa, aptpl).good());
+  ASSERT_TRUE(red->reserve_out(reserve, write_exclusive_registrants, 0xa).good());
+  shelf.control("slow 0 600000");
+  auto* slow = red->start({0x2a, 0, 0, 0, 0, 0, 0, 0, 1}, std::vector<std::uint8_t>(512, 0xbb));
+  ASSERT_TRUE(red->test_unit_ready().good());
+  ASSERT_TRUE(blue->reserve_out(register_and_ignore, 0, 0, 0xb, aptpl).good());
+  EXPECT_TRUE(blue->reserve_out(preempt_and_abort, exclusive_registrants, 0xb, 0xa).good());
+  EXPECT_FALSE(slow->done);
+  shelf.kill();
+  shelf.start();
+  auto again = login("blue", 1);
+  EXPECT_EQ(again->keys(), Keys{0xb});
+  EXPECT_EQ(again->read(), 0);
+}
+
 TEST_F(ShelfProcessTest, PlainPreemptLetsTheSlowWriteLand) {
   auto red = login("red"), blue = login("blue", 1);
   ASSERT_TRUE(red->reserve_out(register_key, 0, 0, 0xa).good());
