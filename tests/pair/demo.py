@@ -94,8 +94,8 @@ def how_to_connect(pair, urls, record):
     portal = f"{red.service_address}:{pair_module.ISCSI_PORT}"
     heading("The pair goes on running")
     for name in pair_module.NODES:
-        say(f"  {name:<5} duet --config {pair.nodes[name].config} status")
-    say(f"        ({pair.program('duet')}; also takeover, giveback, halt, events -f, lun, disk)")
+        say(f"  {name:<5} {pair.program('duet')} --config {pair.nodes[name].config} status")
+    say("        also takeover, giveback, halt, events -f, lun, disk: docs/cli.md")
     say(f"""
   iscsi-ls    iscsi-ls -s iscsi://{portal}
   qemu-io     qemu-io -f raw -c 'write -P 7 0 64k' -c 'read -P 7 0 64k' {urls[0]}
