@@ -94,19 +94,24 @@ bool LoggedStorage::try_submit(Waiting& change) {
     });
     return true;
   };
-  if (auto admitted = storage_.admit(change.record); !admitted) {
+  if (!change.record) {
+    flush_submitted(std::move(change.done));
+    return true;
+  }
+  const auto& record = *change.record;
+  if (auto admitted = storage_.admit(record); !admitted) {
     if (admitted.error().code != ErrorCode::busy) return finish(admitted.error());
     storage_.start_consistency_point();
     return false;
   }
-  auto sequence = log_->append(change.record.kind, change.record.words, change.record.payload);
+  auto sequence = log_->append(record.kind, record.words, record.payload);
   schedule_commit();
   if (!sequence) {
     if (sequence.error().code != ErrorCode::no_space) return finish(sequence.error());
     return false;  // the commit demands a consistency point, which resumes us
   }
   unacknowledged_.push_back({*sequence, change.touched, std::move(change.done)});
-  auto applied = storage_.apply(log_->position(*sequence), change.record);
+  auto applied = storage_.apply(log_->position(*sequence), record);
   if (!applied) {
     // admit() said yes: this is our own mistake, and going on could make it the clients'.
     hooks_.failed(applied.error().message);
@@ -155,14 +160,18 @@ void LoggedStorage::hold(LogSequence until, Held go_on) {
   }
 }
 
+// Behind the changes that wait: they have been submitted, too.
 void LoggedStorage::flush(ports::Done<void> done) {
-  LogSequence until = unacknowledged_.empty() ? LogSequence{} : unacknowledged_.back().sequence;
-  if (until == LogSequence{}) {
+  enqueue({{}, {}, std::move(done)});
+}
+
+void LoggedStorage::flush_submitted(ports::Done<void> done) {
+  if (unacknowledged_.empty()) {
     scheduler_.post([done = std::move(done)]() mutable { done({}); });
-  } else {
-    hold(until,
-         [done = std::move(done)](bool ok) mutable { done(ok ? Result<void>() : not_served()); });
+    return;
   }
+  hold(unacknowledged_.back().sequence,
+       [done = std::move(done)](bool ok) mutable { done(ok ? Result<void>() : not_served()); });
 }
 
 // ---- log ----

@@ -47,7 +47,7 @@ class LoggedStorage {
   void submit(filesystem::LogRecord prepared, ports::Done<void> done);
   void read(LunNumber lun, std::uint64_t offset, std::uint64_t length,
             ports::Done<std::vector<Slice>> done);
-  // Calls `done` when everything submitted so far is acknowledged.
+  // Calls `done` when everything submitted so far is acknowledged. Errors: busy, cancelled.
   void flush(ports::Done<void> done);
 
   void on_mirror(bool up);
@@ -71,7 +71,7 @@ class LoggedStorage {
     std::uint64_t length = 0;
   };
   struct Waiting {
-    filesystem::LogRecord record;
+    std::optional<filesystem::LogRecord> record;  // nothing: a flush
     Touched touched;
     ports::Done<void> done;
   };
@@ -82,6 +82,7 @@ class LoggedStorage {
   };
   static Touched touched_by(const filesystem::Record& record);
   void enqueue(Waiting change);
+  void flush_submitted(ports::Done<void> done);
   bool try_submit(Waiting& change);
   void resume_waiting();
   LogSequence last_conflict(LunNumber lun, std::uint64_t offset, std::uint64_t length) const;

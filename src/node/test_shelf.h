@@ -1,0 +1,132 @@
+// For tests: the disks of one identity in memory: labelled, with an empty pool, reserved by a
+// supervisor; and an engine's paths to them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "disk/label.h"
+#include "disk/reservation_key.h"
+#include "filesystem/extent_pool.h"
+#include "simulation/fake_disk.h"
+#include "simulation/scheduler.h"
+
+namespace duet::node {
+
+class TestShelf {
+ public:
+  static constexpr std::uint64_t disk_size = 4 << 20;
+  static constexpr std::uint32_t extent_size = 512 << 10;
+  static inline const ClusterId cluster{0x1234};
+
+  TestShelf(simulation::SimulatedScheduler& scheduler, NodeId owner, std::size_t disk_count = 2)
+      : scheduler_(scheduler) {
+    for (std::size_t i = 0; i < disk_count; ++i) {
+      simulation::FakeMedium::Options options;
+      options.name = "shelf" + std::to_string(owner.value()) + "/" + std::to_string(i);
+      options.size = disk_size;
+      options.seed = owner.value() * 100 + i;
+      media.push_back(std::make_unique<simulation::FakeMedium>(scheduler, options));
+      disk::Label label;
+      label.cluster = cluster;
+      label.id.bytes[0] = static_cast<std::uint8_t>(owner.value() * 16 + i);
+      label.owner = owner;
+      label.mailbox = true;
+      label.position = static_cast<std::uint16_t>(i);
+      label.disks_in_pool = static_cast<std::uint16_t>(disk_count);
+      label.size = disk_size;
+      label.pool[0] = owner.value();
+      label.pool_name = "pool";
+      labels.push_back(label);
+      write_label(i);
+    }
+    connect_engine();
+    auto pool = pool_disks();
+    auto geometry = filesystem::plan_pool(pool, labels[0].pool, {extent_size, 16 << 10});
+    EXPECT_TRUE(geometry) << geometry.error().message;
+    EXPECT_TRUE(
+        wait([&](auto done) { filesystem::format_pool(pool, *geometry, std::move(done)); }));
+  }
+
+  void write_label(std::size_t i) {
+    auto block = disk::encode_label(labels[i]);
+    ASSERT_TRUE(block) << block.error().message;
+    for (int copy : {0, 1}) media[i]->poke(disk::label_copy(copy).offset, *block);
+  }
+
+  // A new engine process: new paths, without registrations.
+  void connect_engine() {
+    engine.clear();
+    for (auto& medium : media) engine.push_back(medium->connect());
+  }
+  std::vector<ports::Disk*> disks() const {
+    std::vector<ports::Disk*> all;
+    for (const auto& disk : engine) all.push_back(disk.get());
+    return all;
+  }
+  std::vector<filesystem::PoolDisk> pool_disks() const {
+    std::vector<filesystem::PoolDisk> all;
+    for (std::size_t i = 0; i < engine.size(); ++i) {
+      all.push_back({engine[i].get(), labels[i].id, *disk::data_area(disk_size)});
+    }
+    return all;
+  }
+
+  // As the supervisor of `node` does it: key and reservation on every disk.
+  ReservationKey reserve(NodeId node, Epoch epoch) {
+    auto key = disk::make_key(cluster, node, disk::KeyRole::supervisor, epoch);
+    using enum ports::ReservationType;
+    supervisor.clear();
+    for (auto& medium : media) supervisor.push_back(medium->connect());
+    for (auto& path : supervisor) {
+      EXPECT_TRUE(wait([&](auto done) { path->register_key(key, std::move(done)); }));
+      auto held = reservation(*path);
+      EXPECT_TRUE(wait([&](auto done) {
+        if (held.reserved) {
+          path->preempt(key, held.holder, exclusive_access_registrants_only, true, std::move(done));
+        } else {
+          path->reserve(key, exclusive_access_registrants_only, std::move(done));
+        }
+      }));
+    }
+    return key;
+  }
+  // How many nexuses are registered on disk `i`.
+  std::size_t registrations(std::size_t i) {
+    std::optional<std::size_t> count;
+    auto path = media[i]->connect();
+    path->read_keys([&](Result<ports::RegisteredKeys> r) { count = r->keys.size(); });
+    EXPECT_TRUE(scheduler_.run_until([&] { return count.has_value(); }));
+    return count.value_or(0);
+  }
+
+  template <class Start>
+  Status wait(Start start) {
+    std::optional<Status> result;
+    start(ports::Done<void>([&](Status status) { result = std::move(status); }));
+    if (!scheduler_.run_until([&] { return result.has_value(); })) {
+      return fail(ErrorCode::timed_out, "no answer");
+    }
+    return *result;
+  }
+
+  std::vector<std::unique_ptr<simulation::FakeMedium>> media;
+  std::vector<disk::Label> labels;
+  std::vector<std::unique_ptr<simulation::FakeDisk>> engine;
+  std::vector<std::unique_ptr<simulation::FakeDisk>> supervisor;
+
+ private:
+  ports::ReservationState reservation(simulation::FakeDisk& path) {
+    std::optional<ports::ReservationState> state;
+    path.read_reservation([&](Result<ports::ReservationState> r) { state = *r; });
+    EXPECT_TRUE(scheduler_.run_until([&] { return state.has_value(); }));
+    return state.value_or(ports::ReservationState{});
+  }
+  simulation::SimulatedScheduler& scheduler_;
+};
+
+}  // namespace duet::node
