@@ -1,5 +1,6 @@
 """What the process tests share."""
 
+import time
 import unittest
 
 import load as load_module
@@ -39,6 +40,26 @@ class Scenario(unittest.TestCase):
                           summary["unverified"], load.exit_code), (0, 0, 0, 0, 0), load.events()[-20:])
         self.assertGreater(summary["verified"], 0)
         return summary
+
+    def come_home(self, load, timeout=60):
+        """Whoever serves both identities gives back, until both nodes are healthy; nothing is lost.
+        Nodes that do not run are started."""
+        for node in self.pair.nodes.values():
+            if not node.process.running():
+                node.start()
+        limit = time.monotonic() + timeout * self.pair.scale
+        while True:
+            reports = {name: node.status() for name, node in self.pair.nodes.items()}
+            if all(r and pair_module.is_healthy(r) for r in reports.values()):
+                break
+            for name, report in reports.items():
+                if report and pair_module.serves_both(report) and report["giveback"]["possible"]:
+                    self.pair.nodes[name].duet("giveback", self.pair.nodes[name].partner_name)
+            self.assertLess(time.monotonic(), limit, f"the pair does not come home: {reports}")
+            with self.pair.events.changed:
+                self.pair.events.changed.wait(0.1)
+        load.wait_flowing(pair_module.boottime_ns(), 10 * self.pair.scale)
+        self.assert_nothing_lost(load)
 
     def assert_no_takeover(self, since):
         self.assertEqual(self.pair.events.since(since, "takeover.serving"), [])
