@@ -150,12 +150,11 @@ void IscsiServer::remove_target(std::string_view name) {
   std::erase_if(portals_, [&](const auto& each) { return each.second->target_name == name; });
   auto target = std::move(*found);
   targets_.erase(found);
-  for (auto& client : std::vector(clients_.begin(), clients_.end())) {
-    if (client.second->portal->target_name != target->config.name) continue;
-    client.second->target = nullptr;
-    client.second->established = false;
-    close(*client.second, false);
-    retire(*client.second);
+  for (auto& client : all_clients()) {
+    if (client->portal->target_name != target->config.name) continue;
+    client->target = nullptr;
+    client->established = false;
+    close(*client, false);
   }
 }
 
@@ -201,6 +200,14 @@ std::shared_ptr<ports::StreamHandler> IscsiServer::accept(const std::shared_ptr<
   auto client = std::make_shared<Client>(*this, last_client_, portal, std::move(stream));
   clients_.emplace(client->number, client);
   return client;
+}
+
+// A copy, for loops whose body may end clients.
+std::vector<std::shared_ptr<IscsiServer::Client>> IscsiServer::all_clients() const {
+  std::vector<std::shared_ptr<Client>> all;
+  all.reserve(clients_.size());
+  for (const auto& [_, client] : clients_) all.push_back(client);
+  return all;
 }
 
 IscsiServer::Client* IscsiServer::client_of(std::uint64_t tag) {
@@ -297,7 +304,7 @@ void IscsiServer::admit(Client& client) {
       });
       return;
     }
-    for (auto& [_, other] : std::vector(clients_.begin(), clients_.end())) {
+    for (auto& other : all_clients()) {
       if (other.get() != &client && !other->closed() && other->same_nexus(client)) {
         close(*other, false);
       }
@@ -307,7 +314,7 @@ void IscsiServer::admit(Client& client) {
 }
 
 void IscsiServer::try_admissions() {
-  for (auto& [_, client] : std::vector(clients_.begin(), clients_.end())) {
+  for (auto& client : all_clients()) {
     if (client->connection.phase() != iscsi::Connection::Phase::admission) continue;
     if (client->target != nullptr) {
       // What is left of an older session still has commands under way.
@@ -361,7 +368,7 @@ void IscsiServer::task_management_done(std::uint64_t request, iscsi::TaskManagem
   if (client == nullptr || client->cold_reset != number) return;
   // RFC 7143 11.5.1: a cold reset ends all connections of the target, after its answer.
   Target* target = client->target;
-  for (auto& [_, each] : std::vector(clients_.begin(), clients_.end())) {
+  for (auto& each : all_clients()) {
     if (target != nullptr && each->target == target) close(*each, true);
   }
 }
@@ -398,7 +405,7 @@ bool IscsiServer::gate_open() {
 // ---- ends ----
 
 void IscsiServer::drop_all_if(const std::function<bool(const Client&)>& condition) {
-  for (auto& [_, client] : std::vector(clients_.begin(), clients_.end())) {
+  for (auto& client : all_clients()) {
     if (!client->closed() && condition(*client)) close(*client, false);
   }
 }
@@ -412,7 +419,7 @@ void IscsiServer::drop_sessions(PortalId portal) {
 }
 
 void IscsiServer::request_logout(std::string_view target) {
-  for (auto& [_, client] : std::vector(clients_.begin(), clients_.end())) {
+  for (auto& client : all_clients()) {
     if (client->portal->target_name != target) continue;
     step(*client, [&](iscsi::Actions& actions) {
       client->connection.request_logout(scheduler_.now(), actions);
@@ -423,7 +430,7 @@ void IscsiServer::request_logout(std::string_view target) {
 void IscsiServer::set_tick() {
   tick_ = scheduler_.at(scheduler_.now() + tick_interval, [this] {
     set_tick();
-    for (auto& [_, client] : std::vector(clients_.begin(), clients_.end())) {
+    for (auto& client : all_clients()) {
       step(*client,
            [&](iscsi::Actions& actions) { client->connection.on_tick(scheduler_.now(), actions); });
     }

@@ -114,6 +114,7 @@ class IscsiServer {
   Target* find_target(std::string_view name) const;
   std::shared_ptr<ports::StreamHandler> accept(const std::shared_ptr<Portal>& portal,
                                                std::shared_ptr<ports::Stream> stream);
+  std::vector<std::shared_ptr<Client>> all_clients() const;
   Client* client_of(std::uint64_t tag);
   template <class Event>
   void step(Client& client, Event event);
