@@ -16,7 +16,8 @@ using Kind = MailboxKeeper::Outcome::Kind;
 //  forced by the operator                              claim
 //  mailbox unknown                                     wait, never serve
 //  taken over, partner does not hold every disk        givewait (partner absent)
-//  engine not ready                                    wait; givewait if taken over: mbwait is a promise
+//  engine not ready                                    wait; givewait if taken over: mbwait is a
+//  promise
 //                                                      to serve as soon as the mailbox says so
 //  taken over, partner holds every disk (readable)     mbwait
 //  the log is in another NVRAM                         wait (nvram lost), never serve
@@ -38,8 +39,7 @@ BootDecision decide_boot(const BootView& view, NodeId self) {
     return BootWait{NodeState::givewait, Reason::partner_absent_taken_over};
   }
   if (!view.nvram) {
-    return BootWait{taken_over ? NodeState::givewait : NodeState::booting,
-                    Reason::awaiting_engine};
+    return BootWait{taken_over ? NodeState::givewait : NodeState::booting, Reason::awaiting_engine};
   }
   if (view.forced) return BootClaim{};
   if (taken_over) return BootWait{NodeState::mbwait, Reason::awaiting_giveback};

@@ -464,7 +464,7 @@ void Cluster::execute(std::uint64_t id, const DiskOperation& operation) {
   if (auto* write = std::get_if<WriteBlock>(&operation)) {
     if (!target.may_write(nexus)) return answer(fail(ErrorCode::reservation_conflict, "conflict"));
     auto slow = random_.chance(options_.slow_per_100, 100)
-                    ? random(milliseconds(1), milliseconds(50))
+                    ? random(milliseconds(1), milliseconds(200))
                     : random(Duration(50000), milliseconds(1));
     at(slow, [this, id, answer, ref, nexus, write = *write] {
       if (!in_flight_.contains(id)) return;  // aborted
@@ -706,6 +706,7 @@ void Cluster::release(Node& node, NodeId identity) {
   it->second.releasing = true;
   at_engine(node, random(milliseconds(1), milliseconds(20)), [this, &node, identity] {
     auto& s = node.engine.serving[identity];
+    if (s.flushing > 0 || s.busy) return release(node, identity);  // drain
     std::vector<std::byte> out(4096);
     store_le(out.data(), s.epoch.value());
     store_le(out.data() + 8, s.value);
@@ -901,6 +902,22 @@ void Cluster::acknowledge(Node& node, NodeId id, std::uint64_t value) {
   identity.acknowledged = std::max(identity.acknowledged, value);
   identity.longest = std::max(identity.longest, Duration(now_ - identity.last_ack));
   identity.last_ack = now_;
+  if (random_.chance(1, 3)) flush(node, id);
+}
+
+// A consistency point in the background: what PREEMPT AND ABORT has to stop when it comes late.
+void Cluster::flush(Node& node, NodeId id) {
+  auto& s = node.engine.serving[id];
+  std::vector<std::byte> out(4096);
+  store_le(out.data(), s.epoch.value());
+  store_le(out.data() + 8, s.value);
+  DiskRef last{id, static_cast<std::uint8_t>(options_.disks - 1)};
+  ++s.flushing;
+  command(node, true, last, WriteBlock{data_block, out}, [this, &node, id](auto reply) {
+    if (node.engine.serving.contains(id)) --node.engine.serving[id].flushing;
+    bool conflict = !reply && reply.error().code == ErrorCode::reservation_conflict;
+    if (conflict && node.engine.serving.contains(id)) engine_fenced(node, id);
+  });
 }
 
 // ---- what is seen ----

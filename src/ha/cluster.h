@@ -107,6 +107,7 @@ class Cluster {
     std::optional<Durability> asked;
     bool busy = false;  // a client write is under way
     bool fenced = false;
+    int flushing = 0;  // writes under way: released only when there are none
   };
   struct Engine {
     bool ready = false;
@@ -187,6 +188,7 @@ class Cluster {
   void client(NodeId identity);
   void client_step(Node& node, NodeId identity, std::uint64_t value);
   bool satisfied(const Node& node, NodeId identity, std::uint64_t value, Durability mode) const;
+  void flush(Node& node, NodeId identity);
   void acknowledge(Node& node, NodeId identity, std::uint64_t value);
   std::uint64_t disk_value(NodeId identity) const;
   void engine_fenced(Node& node, NodeId identity);

@@ -83,6 +83,44 @@ void try_all(NodeId victim, bool from_givewait) {
   }
 }
 
+// From power on to the mirror of both, every event of `victim`.
+bool try_start(std::uint64_t n, NodeId victim, How how) {
+  Options o;
+  o.seed = n * 37 + static_cast<std::uint64_t>(how);
+  o.auto_giveback = true;
+  o.client_interval = milliseconds(4);
+  Cluster c(o);
+  c.power_on(red);
+  c.power_on(blue);
+  bool reached = false;
+  c.run_until([&] { return (reached = c.handled(victim) >= n) || home(c); }, seconds(10));
+  if (reached) {
+    hit(c, victim, how);
+    c.order(partner_of(victim), OperatorVerb::takeover, victim);
+    c.run_for(milliseconds(static_cast<std::int64_t>(n * 37 % 2000)));
+    c.resume(victim);
+    c.power_on(victim);
+    c.restore_link();
+  }
+  EXPECT_TRUE(c.run_until([&] { return home(c); }, seconds(30)))
+      << "n " << n << " how " << static_cast<int>(how) << "\n"
+      << c.describe() << c.history();
+  EXPECT_TRUE(c.violations().empty())
+      << "n " << n << " how " << static_cast<int>(how) << ": " << c.violations().front() << "\n"
+      << c.history();
+  return reached && !::testing::Test::HasFailure();
+}
+
+TEST(Kill, either_node_while_both_start) {
+  for (auto victim : {red, blue}) {
+    for (auto how : all_ways) {
+      std::uint64_t n = 0;
+      while (try_start(n, victim, how)) n += stride(17);
+      EXPECT_GT(n, 50U);
+    }
+  }
+}
+
 TEST(Kill, survivor_during_takeover) {
   try_all(blue, false);
 }

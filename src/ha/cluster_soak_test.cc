@@ -70,7 +70,7 @@ class Soak {
   void fault() {
     auto& c = cluster_;
     auto node = any_node();
-    switch (random_.below(12)) {
+    switch (random_.below(14)) {
       case 0:
       case 1:
         c.power_off(node);

@@ -127,6 +127,34 @@ TEST_P(Scenario, takeover_by_order) {
   EXPECT_CLEAN(c);
 }
 
+TEST_P(Scenario, takeover_by_order_waits_for_the_lease_of_a_partner_that_cannot_hear) {
+  auto o = options();
+  o.client_interval = milliseconds(4);
+  Cluster c(o);
+  start(c);
+  c.cut_link();
+  for (std::uint8_t i = 0; i < c.options().disks; ++i) c.cut_path(red, {red, i});
+  c.order(blue, OperatorVerb::takeover, red);
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(5)))
+      << c.describe() << c.history();
+  EXPECT_FALSE(c.serves(red, red));
+  c.run_for(seconds(3));
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(Scenario, both_ordered_to_take_over_each_other) {
+  Cluster c(options(true));
+  start(c);
+  c.cut_link();
+  c.order(red, OperatorVerb::takeover, blue);
+  c.order(blue, OperatorVerb::takeover, red);
+  c.run_for(seconds(2));
+  c.restore_link();
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20)))
+      << c.describe() << c.history();
+  EXPECT_CLEAN(c);
+}
+
 TEST_P(Scenario, link_cut_alone_is_no_takeover_and_goes_write_through) {
   Cluster c(options());
   start(c);
