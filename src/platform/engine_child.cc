@@ -33,7 +33,8 @@ Status EngineChild::start(BootNonce nonce) {
         // The child is the caller: it goes when this returns.
         auto ended = std::move(child_);
         channel_.reset();
-        if (on_ended_) on_ended_(how);
+        auto callback = on_ended_;  // it may put another in its place
+        if (callback) callback(how);
       });
   ::close(ends[1]);
   if (!child) {
