@@ -111,6 +111,8 @@ IscsiServer::IscsiServer(ports::Scheduler& scheduler, ports::Network& network)
 IscsiServer::~IscsiServer() {
   *alive_ = false;
   scheduler_.cancel(tick_);
+  // Clients keep their portal until their streams are closed: it must not accept for us until then.
+  for (auto& [_, portal] : portals_) portal->listener.reset();
   portals_.clear();
   for (auto& [_, client] : clients_) {
     client->server = nullptr;
