@@ -96,6 +96,10 @@ void IdentityService::replay() {
   if (order_.replay) {
     if (auto applied = apply_log(replayed_, end); !applied) return failed(applied.error().message);
   }
+  // A record that names no LUN takes all of the pool offline: no consistency point would ever come.
+  if (storage_->state() != filesystem::StorageState::active) {
+    return failed("the log cannot be applied: " + storage_->health());
+  }
   if (end.sequence <= storage_->position().sequence) return serve();
   awaited_ = end.sequence;
   storage_->start_consistency_point();  // on_consistency_point goes on
@@ -161,6 +165,7 @@ void IdentityService::serve() {
   target_ = std::make_unique<LunTarget>(ports_.scheduler, ports_.network,
                                         config_.services[identity_.value()], !home(), *logged_,
                                         ports_.may_answer);
+  deleting_.clear();
   for (const auto& lun : storage_->luns()) export_lun(lun);
   if (auto started = target_->start(); !started) {
     return failed("the target cannot be brought up: " + started.error().message);
@@ -240,12 +245,26 @@ void IdentityService::delete_lun(const std::string& name, LunDone done) {
   auto luns = storage_->luns();
   auto it = std::ranges::find(luns, name, &filesystem::LunInfo::name);
   if (it == luns.end()) return done(fail(ErrorCode::not_found, "no LUN '" + name + "'"));
-  // First nobody uses it any more, then it goes.
-  target_->remove(it->number, in_this_attempt([this, number = it->number, done] {
-                    logged_->submit(filesystem::LunDeleteRecord{number}, [done](Result<void> r) {
-                      if (!r) return done(std::unexpected(r.error()));
-                      done(std::vector<LunInfo>{});
-                    });
+  auto number = it->number;
+  if (!deleting_.insert(number).second) {
+    return done(fail(ErrorCode::refused, "'" + name + "' is being deleted already"));
+  }
+  // First nobody uses it any more, then it goes. An offline LUN is not exported.
+  if (!target_->exported(number)) return log_deletion(number, std::move(done));
+  target_->remove(number, in_this_attempt([this, number, done = std::move(done)] {
+                    log_deletion(number, done);
+                  }));
+}
+
+void IdentityService::log_deletion(LunNumber lun, LunDone done) {
+  logged_->submit(filesystem::LunDeleteRecord{lun},
+                  in_this_attempt([this, lun, done = std::move(done)](Result<void> r) {
+                    deleting_.erase(lun);
+                    if (r) return done(std::vector<LunInfo>{});
+                    // It is still there, so clients get it back.
+                    const auto* left = storage_->find(lun);
+                    if (left != nullptr && !target_->exported(lun)) export_lun(*left);
+                    done(std::unexpected(r.error()));
                   }));
 }
 
@@ -337,8 +356,8 @@ void IdentityService::release_failed(const std::string& why) {
     ports_.tell(FencedFact{identity_});
     return;
   }
-  phase_ = Phase::serving;
-  target_->resume();
+  // While flushing clients were served all the time.
+  if (std::exchange(phase_, Phase::serving) == Phase::draining) target_->resume();
   ports_.tell(ReleaseFailedFact{identity_, why});
 }
 

@@ -13,6 +13,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,7 @@ class IdentityService {
   Status apply_log(std::uint64_t& replayed, nvlog::LogPosition& end);
   void serve();
   void export_lun(const filesystem::LunInfo& lun);
+  void log_deletion(LunNumber lun, LunDone done);
   void failed(const std::string& why);
   void stop_everything();
 
@@ -113,6 +115,7 @@ class IdentityService {
   std::unique_ptr<filesystem::Storage> storage_;
   std::unique_ptr<LoggedStorage> logged_;
   std::unique_ptr<LunTarget> target_;
+  std::set<LunNumber> deleting_;
   ports::TimerId release_timer_{};
   std::uint64_t consistency_points_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

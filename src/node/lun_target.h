@@ -28,7 +28,8 @@ class LunTarget final : private services::UnitStore, private services::TargetBac
   // Error: invalid (the LUN is offline, or its reservations are damaged: serving it without them
   // could let two clients write); it is then not exported.
   Status add(const filesystem::LunInfo& lun);
-  // `done` when no command uses the unit any more.
+  bool exported(LunNumber lun) { return target_.unit(lun) != nullptr; }
+  // `done` when no command uses the unit any more. Requires: exported, and not being removed.
   void remove(LunNumber lun, ports::Task done) { target_.remove_unit(lun, std::move(done)); }
 
   // No new sessions; new commands are answered BUSY, which initiators retry; those under way end.

@@ -76,7 +76,7 @@ class TestShelf {
     return all;
   }
 
-  // As the supervisor of `node` does it: key and reservation on every disk.
+  // As the supervisor of `node` does it: key and reservation on every disk, and nobody else's key.
   ReservationKey reserve(NodeId node, Epoch epoch) {
     auto key = disk::make_key(cluster, node, disk::KeyRole::supervisor, epoch);
     using enum ports::ReservationType;
@@ -92,17 +92,17 @@ class TestShelf {
           path->reserve(key, exclusive_access_registrants_only, std::move(done));
         }
       }));
+      for (auto other : keys(*path)) {
+        if (other == key) continue;
+        EXPECT_TRUE(wait([&](auto done) {
+          path->preempt(key, other, exclusive_access_registrants_only, true, std::move(done));
+        }));
+      }
     }
     return key;
   }
   // How many nexuses are registered on disk `i`.
-  std::size_t registrations(std::size_t i) {
-    std::optional<std::size_t> count;
-    auto path = media[i]->connect();
-    path->read_keys([&](Result<ports::RegisteredKeys> r) { count = r->keys.size(); });
-    EXPECT_TRUE(scheduler_.run_until([&] { return count.has_value(); }));
-    return count.value_or(0);
-  }
+  std::size_t registrations(std::size_t i) { return keys(*media[i]->connect()).size(); }
 
   template <class Start>
   Status wait(Start start) {
@@ -125,6 +125,12 @@ class TestShelf {
     path.read_reservation([&](Result<ports::ReservationState> r) { state = *r; });
     EXPECT_TRUE(scheduler_.run_until([&] { return state.has_value(); }));
     return state.value_or(ports::ReservationState{});
+  }
+  std::vector<ReservationKey> keys(simulation::FakeDisk& path) {
+    std::optional<std::vector<ReservationKey>> found;
+    path.read_keys([&](Result<ports::RegisteredKeys> r) { found = r->keys; });
+    EXPECT_TRUE(scheduler_.run_until([&] { return found.has_value(); }));
+    return found.value_or(std::vector<ReservationKey>{});
   }
   simulation::SimulatedScheduler& scheduler_;
 };
