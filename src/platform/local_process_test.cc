@@ -105,7 +105,7 @@ TEST(ChildProcess, TellsHowItEnded) {
   auto exits = ChildProcess::start(loop, {"sh", "-c", "exit 3"}, {}, note);
   ASSERT_TRUE(exits) << exits.error().message;
   ASSERT_TRUE(loop.run_until([&] { return ends.size() == 1; }, seconds(10)));
-  auto killed = ChildProcess::start(loop, {"cat"}, {}, note);
+  auto killed = ChildProcess::start(loop, {"tail", "-f", "/dev/null"}, {}, note);
   ASSERT_TRUE(killed);
   (*killed)->kill();
   ASSERT_TRUE(loop.run_until([&] { return ends.size() == 2; }, seconds(10)));
