@@ -504,6 +504,8 @@ void Cluster::execute(std::uint64_t id, const DiskOperation& operation) {
   answer(std::move(reply));
 }
 
+constexpr Duration command_timeout = seconds(2);
+
 void Cluster::abort_commands(Nexus nexus, std::optional<DiskRef> ref) {
   for (auto it = in_flight_.begin(); it != in_flight_.end();) {
     if (it->second.nexus != nexus || (ref && (it->second.disk != *ref || !it->second.arrived))) {
@@ -512,8 +514,14 @@ void Cluster::abort_commands(Nexus nexus, std::optional<DiskRef> ref) {
     }
     auto done = std::move(it->second.done);
     it = in_flight_.erase(it);
-    at(random(milliseconds(1), milliseconds(5)),
-       [done] { done(fail(ErrorCode::cancelled, "aborted")); });
+    // Most targets say nothing about an aborted command (SPC-4 7.5.8, TAS = 0): it ends by its
+    // timeout.
+    if (random(milliseconds(0), milliseconds(2)) < milliseconds(1)) {
+      at(random(milliseconds(1), milliseconds(5)),
+         [done] { done(fail(ErrorCode::cancelled, "aborted")); });
+    } else {
+      at(command_timeout, [done] { done(fail(ErrorCode::timed_out, "no answer")); });
+    }
   }
 }
 

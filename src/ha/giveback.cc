@@ -139,6 +139,12 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
           },
           [](Stopping&) { return false; },
           [&](Marking& s) {
+            // The partner has read a copy and its claim aborted the rest of our write: no answer
+            // may come for that until the command times out, and none is needed.
+            if (partner_serves(world, s.mailbox.epoch)) {
+              on_written(s, world, out);
+              return true;
+            }
             if (s.retry > now) return false;
             if (world.keeper(world.partner()).writing()) {  // a durability mark on its way
               s.retry = now + keeper_retry;
@@ -202,20 +208,29 @@ void Giveback::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, T
     return;
   }
   // A conflict means that the partner has read one of the copies and claims already.
+  on_written(*s, world, out);
+}
+
+void Giveback::on_written(const Marking& marking, World& world, Output& out) {
   ++world.progress;
-  world.mailbox(world.partner()) = s->mailbox;
+  world.mailbox(world.partner()) = marking.mailbox;
   out.log(Severity::notice, "giveback.mailbox_written", "the partner may take its identity back");
-  state_ =
-      AwaitingUp{s->nonce, s->mailbox.epoch, out.now() + world.config.timers.giveback_deadline};
+  state_ = AwaitingUp{marking.nonce, marking.mailbox.epoch,
+                      out.now() + world.config.timers.giveback_deadline};
+}
+
+// It says so, or its heartbeats of a newer epoch do.
+bool Giveback::partner_serves(const World& world, Epoch after) {
+  const auto& m = world.monitor;
+  bool says = m.stable() && serving_state(m.stable()->state) && m.stable()->own_epoch > after;
+  return says || (world.watch.last() && world.watch.last()->epoch > after);
 }
 
 bool Giveback::settle_awaiting_up(World& world, Takeover& takeover, Output& out) {
   const auto& s = std::get<AwaitingUp>(state_);
   const auto& m = world.monitor;
   auto now = out.now();
-  bool says_up = m.stable() && serving_state(m.stable()->state) && m.stable()->own_epoch > s.epoch;
-  bool beats = world.watch.last() && world.watch.last()->epoch > s.epoch;
-  if (says_up || beats) {
+  if (partner_serves(world, s.epoch)) {
     ++world.progress;
     out.log(Severity::notice, "giveback.done", "the partner serves its identity again");
     answer(Answer::done, Reason::none, out);

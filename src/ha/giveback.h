@@ -70,6 +70,8 @@ class Giveback {
   bool partner_waits(const World& world, Instant now) const;
   void re_reserve(World& world, Output& out);
   void stop(BootNonce nonce, World& world, Output& out);
+  static bool partner_serves(const World& world, Epoch after);
+  void on_written(const Marking& marking, World& world, Output& out);
   bool settle_awaiting_up(World& world, Takeover& takeover, Output& out);
   void retake(World& world, Takeover& takeover, Output& out);
   void answer(OperatorAnswer::Outcome outcome, Reason reason, Output& out);
