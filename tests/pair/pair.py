@@ -37,7 +37,7 @@ SERVING_ALONE = "taken_over_partner"
 
 def bin_directory():
     default = pathlib.Path(__file__).resolve().parents[2] / "build" / "release" / "bin"
-    return pathlib.Path(os.environ.get("DUET_BIN", default))
+    return pathlib.Path(os.environ.get("DUET_BIN", default)).resolve()
 
 
 def time_scale():
@@ -315,7 +315,8 @@ class Pair:
         return path
 
     def spawn(self, argv, log_name):
-        process = processes.Process(argv, log=self.directory / log_name, die_with_us=not self.keep)
+        process = processes.Process(argv, log=self.directory / log_name, die_with_us=not self.keep,
+                                    cwd=self.directory)
         self._processes.append(process)
         return process
 

@@ -5,6 +5,9 @@ import signal
 import subprocess
 import time
 
+# A PSM library that libfabric loads catches crash signals before our programs can object.
+NO_CRASH_HANDLERS = {"IPATH_NO_BACKTRACE": "1"}
+
 
 def boottime_ns():
     """The clock of the nodes' events and of duet-load."""
@@ -14,7 +17,7 @@ def boottime_ns():
 class Process:
     """A program of its own session. Its output goes to `log` (appended), or to a pipe."""
 
-    def __init__(self, argv, log=None, stdin=None, stdout=None, die_with_us=True, env=None):
+    def __init__(self, argv, log=None, stdin=None, stdout=None, die_with_us=True, env=None, cwd=None):
         self.argv = [str(a) for a in argv]
         # setpriv executes the program in its own place: the pid stays. The signal comes when the
         # thread that started it ends, too.
@@ -22,7 +25,8 @@ class Process:
         with open(log or os.devnull, "ab") as out:
             self.popen = subprocess.Popen(
                 wrapper + self.argv, stdin=stdin or subprocess.DEVNULL, stdout=stdout or out,
-                stderr=out, start_new_session=True, text=True, env=env)
+                stderr=out, start_new_session=True, text=True,
+                env={**os.environ, **NO_CRASH_HANDLERS, **(env or {})}, cwd=cwd)
         self.pid = self.popen.pid
 
     def running(self):

@@ -6,6 +6,8 @@ import unittest
 import load as load_module
 import pair as pair_module
 
+SIGNS_OF_A_BUG = ("Sanitizer", "runtime error:", "ASSERT", "UNREACHABLE", "terminate called")
+
 
 class Scenario(unittest.TestCase):
     """Each test gets a pair of its own in self.pair, not yet started."""
@@ -17,6 +19,7 @@ class Scenario(unittest.TestCase):
         self.pair = pair_module.Pair(cable=self.cable, overrides=self.overrides)
         self.addCleanup(self.pair.close)
         self.addCleanup(self._show_logs)
+        self.addCleanup(self._no_program_broke)
         self.red, self.blue = self.pair.red, self.pair.blue
 
     def _show_logs(self):
@@ -26,6 +29,12 @@ class Scenario(unittest.TestCase):
                 print(f"---- {name}: {self.pair.tail(name + '.log', 30)}")
             for event in self.pair.events.since(0)[-60:]:
                 print("    ", event)
+
+    def _no_program_broke(self):
+        """A takeover heals a crash so well that it would go unnoticed."""
+        for path in sorted(self.pair.directory.glob("*.log")):
+            for line in path.read_text(errors="replace").splitlines():
+                self.assertFalse(any(sign in line for sign in SIGNS_OF_A_BUG), f"{path.name}: {line}")
 
     def start_with_luns(self):
         self.pair.start()
