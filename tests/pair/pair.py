@@ -272,7 +272,8 @@ class Node:
         report = None
         while True:
             if self.process and not self.process.running():
-                raise RuntimeError(f"duetd of {self.name} ended: {self.pair.tail(self.name + '.log')}")
+                raise RuntimeError(f"duetd of {self.name} ended with {self.process.popen.returncode}: "
+                                   f"{self.pair.tail(self.name + '.log')}")
             report = self.status()
             if report and condition(report):
                 return report
