@@ -23,6 +23,13 @@ class FakeNetwork::FakeListener final : public ports::Listener {
   Where where_;
 };
 
+// A connection and its handler hold each other until it is closed.
+FakeNetwork::~FakeNetwork() {
+  for (auto& weak : connections_) {
+    if (auto connection = weak.lock()) connection->handler_.reset();
+  }
+}
+
 Result<std::unique_ptr<ports::Listener>> FakeNetwork::listen(const std::string& address,
                                                              std::uint16_t port, bool foreign,
                                                              Accept accept) {
@@ -44,6 +51,7 @@ std::shared_ptr<FakeConnection> FakeNetwork::connect(const std::string& address,
   auto handler = found->second->accept(connection);
   if (!handler) return nullptr;
   connection->handler_ = std::move(handler);
+  connections_.push_back(connection);
   return connection;
 }
 

@@ -51,6 +51,7 @@ class FakeConnection final : public ports::Stream,
 class FakeNetwork final : public ports::Network {
  public:
   explicit FakeNetwork(ports::Scheduler& scheduler) : scheduler_(scheduler) {}
+  ~FakeNetwork() override;  // connections that are still open lose their server without a word
 
   Result<std::unique_ptr<ports::Listener>> listen(const std::string& address, std::uint16_t port,
                                                   bool foreign, Accept accept) override;
@@ -68,6 +69,7 @@ class FakeNetwork final : public ports::Network {
   using Where = std::pair<std::string, std::uint16_t>;
   ports::Scheduler& scheduler_;
   std::map<Where, FakeListener*> listeners_;
+  std::vector<std::weak_ptr<FakeConnection>> connections_;
   std::uint32_t last_client_ = 0;
 };
 
