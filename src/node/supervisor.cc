@@ -118,6 +118,7 @@ void Supervisor::attach_disks() {
 void Supervisor::boot() {
   ++boot_;
   nonce_ = boot_ == 1 ? ports_.first_nonce : ports_.new_nonce();
+  between_boots_ = false;
   queue_.clear();
   engine_stop_expected_ = false;
   engine_report_ = {};
@@ -315,6 +316,7 @@ void Supervisor::end_boot(const ha::EndBoot& order) {
   for (auto& [number, timer] : timers_) ports_.scheduler.cancel(timer);
   timers_.clear();
   ++boot_;  // what is under way belongs to the past
+  between_boots_ = true;
   note(ha::Severity::notice, order.reboot ? "node.reboot" : "node.halted", order.why);
   for (auto& [request, done] : std::exchange(operator_requests_, {})) {
     done({request,
@@ -333,13 +335,7 @@ void Supervisor::end_boot(const ha::EndBoot& order) {
     return;
   }
   // The old engine's sockets and locks must be gone before a new boot looks at anything.
-  engine_stop_expected_ = true;
-  ports_.engine.on_ended([this, go_on](const std::string&) {
-    watchdog_.ended();
-    drop_engine_requests("the engine was stopped");
-    ports_.engine.on_ended([this](const std::string& how) { engine_ended(how); });
-    ports_.scheduler.post(go_on);
-  });
+  on_engine_gone_ = go_on;
   ports_.engine.kill();
 }
 
@@ -392,6 +388,12 @@ void Supervisor::ask_engine(std::uint64_t request, ToEngine message, LunDone don
     answer.why = why;
     engine_fact(answer);
   };
+  if (engine_requests_.size() >= max_engine_requests) {
+    LunAnswer refusal;
+    refusal.why = "too many questions to the engine are open";
+    ports_.scheduler.post([done = std::move(done), refusal] { done(refusal); });
+    return;
+  }
   auto limit = ports_.scheduler.at(ports_.scheduler.now() + engine_answer_limit, [give_up] {
     give_up("the engine does not answer; the change may still happen: see `duet lun list`");
   });
@@ -417,6 +419,7 @@ void Supervisor::engine_ended(const std::string& how) {
   watchdog_.ended();
   engine_report_ = {};
   drop_engine_requests("the engine ended");
+  if (on_engine_gone_) return ports_.scheduler.post(std::exchange(on_engine_gone_, nullptr));
   bool expected = std::exchange(engine_stop_expected_, false);
   feed(ha::EngineEnded{expected, engine_kill_reason_.empty() ? how : engine_kill_reason_});
 }
@@ -438,6 +441,10 @@ void Supervisor::watch_engine() {
 void Supervisor::operate(ha::OperatorVerb verb, NodeId node, bool force, OperatorDone done) {
   if (operator_requests_.size() >= max_operator_requests) {
     done({0, ha::OperatorAnswer::Outcome::refused, {"too many operator commands under way"}});
+    return;
+  }
+  if (between_boots_) {  // nobody would ever answer
+    done({0, ha::OperatorAnswer::Outcome::refused, {"this node is rebooting"}});
     return;
   }
   auto request = ++last_request_;

@@ -46,7 +46,7 @@ class Supervisor {
   using LunDone = std::function<void(const LunAnswer&)>;
   using OperatorDone = std::function<void(ha::OperatorAnswer)>;  // `accepted` first, then the end
   void operate(ha::OperatorVerb verb, NodeId node, bool force, OperatorDone done);
-  // `request` is filled in. Fails when the engine does not answer in time.
+  // `request` is filled in. Fails when the engine does not answer in time, or too many wait.
   template <class Order>
   void ask_engine(Order order, LunDone done) {
     order.request = ++last_request_;
@@ -63,6 +63,7 @@ class Supervisor {
   void note(ha::Severity severity, std::string phase, std::string text);
 
   static constexpr std::size_t max_operator_requests = 16;
+  static constexpr std::size_t max_engine_requests = 64;
   static constexpr Duration engine_answer_limit = seconds(10);
 
  private:
@@ -125,6 +126,8 @@ class Supervisor {
   std::vector<ha::Event> queue_;
   bool running_queue_ = false;
   std::unordered_map<std::uint64_t, ports::TimerId> timers_;
+  bool between_boots_ = false;
+  std::function<void()> on_engine_gone_;  // the next boot waits for it
   bool engine_stop_expected_ = false;
   std::string engine_kill_reason_;
   EngineWatchdog watchdog_;
