@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "filesystem/log_record.h"
 #include "node/disk_report.h"
 
 namespace duet::node {
@@ -119,19 +120,35 @@ Supervisor::LunDone ControlService::answer_luns(ClientId client) {
   };
 }
 
+// What the engine may rely on: an identity that exists, and a name of a bearable length.
+template <class Order>
+void ControlService::change_lun(ClientId client, Order order) {
+  if (order.identity == no_node) order.identity = supervisor_.config().self;
+  auto refuse = [&](const char* why) {
+    LunAnswer answer;
+    answer.why = why;
+    answer_luns(client)(answer);
+  };
+  if (order.identity.value() > 2) return refuse("no such node");
+  if (!filesystem::valid_lun_name(order.name)) {
+    return refuse("a LUN's name has 1 to 63 characters a-z A-Z 0-9 . _ -");
+  }
+  supervisor_.ask_engine(std::move(order), answer_luns(client));
+}
+
 void ControlService::serve(ClientId client, const admin::LunCreate& request) {
   LunCreateOrder order;
   order.identity = request.identity;
   order.name = request.name;
   order.size = request.size;
-  supervisor_.ask_engine(std::move(order), answer_luns(client));
+  change_lun(client, std::move(order));
 }
 
 void ControlService::serve(ClientId client, const admin::LunDelete& request) {
   LunDeleteOrder order;
   order.identity = request.identity;
   order.name = request.name;
-  supervisor_.ask_engine(std::move(order), answer_luns(client));
+  change_lun(client, std::move(order));
 }
 
 void ControlService::serve(ClientId client, const admin::LunList&) {

@@ -43,6 +43,8 @@ class ControlService {
 
   admin::StatusReport status() const;
   Supervisor::LunDone answer_luns(ClientId client);
+  template <class Order>
+  void change_lun(ClientId client, Order order);
 
   Supervisor& supervisor_;
   std::int64_t supervisor_pid_;

@@ -1,0 +1,256 @@
+#include "node/control_service.h"
+
+#include <gtest/gtest.h>
+
+#include "node/supervisor_bench.h"
+#include "simulation/fake_channel.h"
+
+namespace duet::node {
+namespace {
+
+class Bench : public SupervisorBench {
+ public:
+  using Peer = std::shared_ptr<simulation::FakeChannel::Peer>;
+  Bench() { come_up(); }
+
+  Peer connect() {
+    auto peer = std::make_shared<simulation::FakeChannel::Peer>();
+    control->add_client(std::make_unique<simulation::FakeChannel>(peer));
+    return peer;
+  }
+  static void ask(const Peer& peer, const admin::Request& request) { peer->say(archive(request)); }
+  // The replies of one kind that have come, and no others.
+  template <class Reply>
+  static std::vector<Reply> replies(const Peer& peer) {
+    std::vector<Reply> found;
+    for (auto& bytes : peer->take()) {
+      auto reply = unarchive<admin::Reply>(bytes);
+      EXPECT_TRUE(reply && std::holds_alternative<Reply>(*reply));
+      if (reply) found.push_back(std::get<Reply>(*reply));
+    }
+    return found;
+  }
+
+  std::optional<ControlService> control{std::in_place, *supervisor, 42};
+};
+
+TEST(ControlService, StatusSaysWhatIsKnownAtOnce) {
+  Bench b;
+  EngineReport report;
+  report.identities.resize(1);
+  report.identities[0].identity = Bench::red;
+  report.identities[0].luns = 3;
+  report.identities[0].log_size = 4096;
+  b.say(report);
+  auto client = b.connect();
+  Bench::ask(client, admin::StatusQuery{});
+  auto status = Bench::replies<admin::StatusReport>(client);
+  ASSERT_EQ(status.size(), 1u);
+  EXPECT_EQ(status[0].name, "red");
+  EXPECT_EQ(status[0].state, "up");
+  EXPECT_EQ(status[0].supervisor_pid, 42);
+  EXPECT_EQ(status[0].engine_pid, 4711);
+  EXPECT_EQ(status[0].partner_state, "unknown");
+  EXPECT_EQ(status[0].boot_nonce, Bench::first_nonce.value());
+  ASSERT_EQ(status[0].identities.size(), 2u);
+  EXPECT_TRUE(status[0].identities[0].served_here);
+  EXPECT_EQ(status[0].identities[0].luns, 3u);
+  EXPECT_EQ(status[0].identities[0].address, "127.0.0.11:3260");
+  EXPECT_FALSE(status[0].identities[1].served_here);
+  EXPECT_EQ(status[0].identities[1].durability, "");
+  EXPECT_FALSE(status[0].giveback.possible);
+  EXPECT_FALSE(status[0].giveback.reasons.empty());
+}
+
+TEST(ControlService, AMalformedMessageDropsItsClientAlone) {
+  Bench b;
+  auto good = b.connect(), bad = b.connect(), empty = b.connect();
+  std::vector<std::byte> nonsense(5, std::byte{0xff});
+  bad->say(nonsense);
+  empty->say({});
+  EXPECT_TRUE(bad->open()) << "it is the caller: it goes a turn later";
+  b.run(milliseconds(1));
+  EXPECT_FALSE(bad->open());
+  EXPECT_FALSE(empty->open());
+  EXPECT_TRUE(bad->take().empty());
+  Bench::ask(good, admin::StatusQuery{});
+  EXPECT_EQ(Bench::replies<admin::StatusReport>(good).size(), 1u);
+}
+
+TEST(ControlService, ClientsAreBounded) {
+  Bench b;
+  std::vector<Bench::Peer> clients;
+  for (std::size_t i = 0; i < ControlService::max_clients; ++i) clients.push_back(b.connect());
+  EXPECT_TRUE(clients.back()->open());
+  EXPECT_FALSE(b.connect()->open());
+  clients[0]->close();
+  EXPECT_FALSE(clients[0]->open());
+  EXPECT_TRUE(b.connect()->open());
+}
+
+TEST(ControlService, EventsAreToldAndFollowed) {
+  Bench b;
+  auto client = b.connect();
+  Bench::ask(client, admin::EventsQuery{false});
+  auto all = client->take();
+  ASSERT_GE(all.size(), 2u);
+  auto first = unarchive<admin::Reply>(all.front());
+  ASSERT_TRUE(first && std::holds_alternative<admin::EventItem>(*first));
+  EXPECT_EQ(std::get<admin::EventItem>(*first).number, 1u);
+  auto last = unarchive<admin::Reply>(all.back());
+  EXPECT_TRUE(last && std::holds_alternative<admin::EventsEnd>(*last));
+
+  Bench::ask(client, admin::EventsQuery{true});
+  EXPECT_EQ(client->take().size(), all.size() - 1) << "no end";
+  Bench::ask(client, admin::EventsQuery{true});  // again: still once each
+  client->take();
+  b.supervisor->note(ha::Severity::info, "test", "something happened");
+  auto news = Bench::replies<admin::EventItem>(client);
+  ASSERT_EQ(news.size(), 1u);
+  EXPECT_EQ(news[0].text, "something happened");
+  client->close();
+  b.supervisor->note(ha::Severity::info, "test", "nobody hears");
+  EXPECT_TRUE(client->take().empty());
+}
+
+TEST(ControlService, FollowersAreBounded) {
+  Bench b;
+  std::vector<Bench::Peer> clients;
+  for (std::size_t i = 0; i < EventLog::max_followers; ++i) {
+    clients.push_back(b.connect());
+    Bench::ask(clients.back(), admin::EventsQuery{true});
+    clients.back()->take();
+  }
+  auto one_more = b.connect();
+  Bench::ask(one_more, admin::EventsQuery{true});
+  auto told = one_more->take();
+  auto last = unarchive<admin::Reply>(told.back());
+  EXPECT_TRUE(last && std::holds_alternative<admin::EventsEnd>(*last));
+  b.supervisor->note(ha::Severity::info, "test", "news");
+  EXPECT_TRUE(one_more->take().empty());
+  EXPECT_EQ(clients[0]->take().size(), 1u);
+}
+
+TEST(ControlService, AnOperatorCommandIsAnswered) {
+  Bench b;
+  auto client = b.connect();
+  Bench::ask(client, admin::Operate{admin::Verb::giveback, Bench::blue, false});
+  auto replies = Bench::replies<admin::OperateReply>(client);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].outcome, admin::OperateOutcome::refused);
+  EXPECT_FALSE(replies[0].reasons.empty());
+  Bench::ask(client, admin::Operate{admin::Verb::halt, Bench::red, false});
+  b.run(seconds(5));
+  replies = Bench::replies<admin::OperateReply>(client);
+  ASSERT_EQ(replies.size(), 2u);
+  EXPECT_EQ(replies[0].outcome, admin::OperateOutcome::accepted);
+  EXPECT_EQ(replies[1].outcome, admin::OperateOutcome::done);
+  EXPECT_EQ(b.halted, 1);
+}
+
+TEST(ControlService, CommandsThatDoNotExistAreRefused) {
+  Bench b;
+  auto client = b.connect();
+  for (auto [verb, node] : {std::pair{admin::Verb{9}, Bench::red},
+                            {admin::Verb::halt, NodeId(0)},
+                            {admin::Verb::halt, NodeId(3)},
+                            {admin::Verb::takeover, NodeId(255)}}) {
+    Bench::ask(client, admin::Operate{verb, node, true});
+    auto replies = Bench::replies<admin::OperateReply>(client);
+    ASSERT_EQ(replies.size(), 1u);
+    EXPECT_EQ(replies[0].outcome, admin::OperateOutcome::refused);
+  }
+  EXPECT_EQ(b.state(), interconnect::NodeState::up);
+}
+
+TEST(ControlService, LunsAreAskedOfTheEngine) {
+  Bench b;
+  auto client = b.connect();
+  Bench::ask(client, admin::LunCreate{Bench::blue, "data", 4096});
+  auto create = b.told<LunCreateOrder>();
+  ASSERT_EQ(create.size(), 1u);
+  EXPECT_EQ(create[0].identity, Bench::blue);
+  EXPECT_EQ(create[0].name, "data");
+  EXPECT_EQ(create[0].size, 4096u);
+  LunAnswer answer;
+  answer.request = create[0].request;
+  answer.ok = true;
+  answer.luns = {{Bench::blue, LunNumber(0), "data", 4096, "serial", "naa"}};
+  b.say(answer);
+  auto replies = Bench::replies<admin::LunReply>(client);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_TRUE(replies[0].ok);
+  EXPECT_EQ(replies[0].luns.at(0).serial, "serial");
+
+  Bench::ask(client, admin::LunDelete{NodeId(0), "data"});  // 0: our own
+  auto remove = b.told<LunDeleteOrder>();
+  ASSERT_EQ(remove.size(), 1u);
+  EXPECT_EQ(remove[0].identity, Bench::red);
+  Bench::ask(client, admin::LunList{});
+  EXPECT_EQ(b.told<LunListOrder>().size(), 1u);
+  // The client goes; its answers find nobody.
+  client->close();
+  answer.request = remove[0].request;
+  b.say(answer);
+  b.run(seconds(20));
+  EXPECT_TRUE(client->take().empty());
+}
+
+// The engine would end by an assertion, or the channel to it.
+TEST(ControlService, ImpossibleLunsNeverReachTheEngine) {
+  Bench b;
+  auto client = b.connect();
+  Bench::ask(client, admin::LunCreate{NodeId(3), "data", 4096});
+  Bench::ask(client, admin::LunDelete{NodeId(200), "data"});
+  Bench::ask(client, admin::LunCreate{Bench::red, std::string(4 << 20, 'x'), 4096});
+  Bench::ask(client, admin::LunCreate{Bench::red, "", 4096});
+  Bench::ask(client, admin::LunDelete{Bench::red, std::string("\0", 1)});
+  auto replies = Bench::replies<admin::LunReply>(client);
+  ASSERT_EQ(replies.size(), 5u);
+  for (const auto& reply : replies) {
+    EXPECT_FALSE(reply.ok);
+    EXPECT_NE(reply.why, "");
+  }
+  EXPECT_TRUE(b.told<LunCreateOrder>().empty());
+  EXPECT_TRUE(b.told<LunDeleteOrder>().empty());
+}
+
+TEST(ControlService, DisksAreReadWhenAsked) {
+  Bench b;
+  b.blue_shelf.media[1]->fault = [](auto, auto, auto) {
+    return std::optional<ErrorCode>(ErrorCode::io_error);
+  };
+  b.paths[2]->disconnect();
+  auto client = b.connect();
+  Bench::ask(client, admin::DiskList{});
+  b.run(milliseconds(100));
+  auto replies = Bench::replies<admin::DiskReport>(client);
+  ASSERT_EQ(replies.size(), 1u);
+  const auto& disks = replies[0].disks;
+  ASSERT_EQ(disks.size(), 4u);
+  EXPECT_EQ(disks[0].owner, Bench::red);
+  EXPECT_EQ(disks[0].size, TestShelf::disk_size);
+  EXPECT_NE(disks[0].label.find("data 0 of pool"), std::string::npos) << disks[0].label;
+  EXPECT_NE(disks[0].reservation.find("node 1 supervisor"), std::string::npos);
+  EXPECT_FALSE(disks[2].connected);
+  EXPECT_NE(disks[2].reservation.find("no path"), std::string::npos);
+  EXPECT_NE(disks[3].label.find("injected"), std::string::npos);
+  EXPECT_EQ(disks[3].reservation, "none");
+}
+
+TEST(ControlService, WhenItGoesLateAnswersFindNobody) {
+  Bench b;
+  auto client = b.connect();
+  Bench::ask(client, admin::DiskList{});
+  Bench::ask(client, admin::LunList{});
+  Bench::ask(client, admin::EventsQuery{true});
+  client->take();
+  b.control.reset();
+  EXPECT_FALSE(client->open());
+  b.supervisor->note(ha::Severity::info, "test", "news");
+  b.run(seconds(20));
+  EXPECT_TRUE(client->take().empty());
+}
+
+}  // namespace
+}  // namespace duet::node
