@@ -8,11 +8,11 @@
 #include <csignal>
 #include <memory>
 
-#include "../crash_signals.h"
-#include "../node_disks.h"
+#include "crash_signals.h"
 #include "node/config.h"
 #include "node/credentials.h"
 #include "node/engine.h"
+#include "node_disks.h"
 #include "platform/engine_child.h"
 #include "platform/event_loop.h"
 #include "platform/fabric_mirror.h"

@@ -15,12 +15,12 @@
 #include <filesystem>
 #include <memory>
 
-#include "../crash_signals.h"
-#include "../node_disks.h"
+#include "crash_signals.h"
 #include "node/config.h"
 #include "node/control_service.h"
 #include "node/credentials.h"
 #include "node/supervisor.h"
+#include "node_disks.h"
 #include "platform/engine_child.h"
 #include "platform/event_loop.h"
 #include "platform/fabric_interconnect.h"

@@ -118,6 +118,7 @@ void TcpStream::receive() {
 
 void TcpStream::discard() {
   std::array<std::byte, 16384> sink;
+  // weak_ptr::lock() in start() is no critical section.
   // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection)
   ssize_t n = ::recv(fd_, sink.data(), sink.size(), MSG_DONTWAIT);
   if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) shut(false);

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "../disk/shelf_process.h"
 #include "initiator.h"
+#include "shelf_process.h"
 
 namespace duet::testing {
 namespace {
