@@ -676,30 +676,32 @@ void Cluster::open_pool(Node& node, AssumeIdentity order) {
     store_le(out.data() + 8, value);
     at_engine(node, random(options_.replay / 2, options_.replay * 2),
               [this, &node, order, last, value, replayed, out] {
-                command(node, true, last, WriteBlock{data_block, out},
-                        [this, &node, order, value, replayed](auto written) {
-                          auto it = node.engine.serving.find(order.identity);
-                          if (it == node.engine.serving.end() || it->second.epoch != order.epoch)
-                            return;
-                          if (!written) {
-                            deliver(node, AssumeFailed{order.identity, "no consistency point"});
-                            return;
-                          }
-                          auto& identity = identity_of(order.identity);
-                          if (value < identity.acknowledged) {
-                            violation("I1: identity " + std::to_string(order.identity.value()) +
-                                      " opened at " + std::to_string(value) + " though " +
-                                      std::to_string(identity.acknowledged) + " is acknowledged");
-                          }
-                          identity.served_epoch = std::max(identity.served_epoch, order.epoch);
-                          identity.claimed = true;
-                          auto& s = it->second;
-                          s.assumed = true;
-                          s.value = value;
-                          node.logs[order.identity] = {order.epoch, value};
-                          deliver(node, IdentityAssumed{order.identity, replayed});
-                          choose_mode(node, order.identity);
-                        });
+                command(
+                    node, true, last, WriteBlock{data_block, out},
+                    [this, &node, order, value, replayed](auto written) {
+                      auto it = node.engine.serving.find(order.identity);
+                      if (it == node.engine.serving.end() || it->second.epoch != order.epoch)
+                        return;
+                      if (!written) {
+                        deliver(node, AssumeFailed{order.identity, "no consistency point"});
+                        return;
+                      }
+                      auto& identity = identity_of(order.identity);
+                      // A node that was paused meanwhile may finish what is over: nobody hears it.
+                      if (order.epoch >= identity.served_epoch && value < identity.acknowledged) {
+                        violation("I1: identity " + std::to_string(order.identity.value()) +
+                                  " opened at " + std::to_string(value) + " though " +
+                                  std::to_string(identity.acknowledged) + " is acknowledged");
+                      }
+                      identity.served_epoch = std::max(identity.served_epoch, order.epoch);
+                      identity.claimed = true;
+                      auto& s = it->second;
+                      s.assumed = true;
+                      s.value = value;
+                      node.logs[order.identity] = {order.epoch, value};
+                      deliver(node, IdentityAssumed{order.identity, replayed});
+                      choose_mode(node, order.identity);
+                    });
               });
   });
 }
