@@ -99,7 +99,7 @@ void Core::on(const DiskCompleted& event, Output& out) {
 
 void Core::route_mailboxes(Output& out) {
   for (auto identity : {NodeId(1), NodeId(2)}) {
-    auto outcome = world_.keeper(identity).take_outcome(out);
+    auto outcome = world_.keeper(identity).take_outcome();
     if (!outcome) continue;
     switch (outcome->purpose) {
       case Purpose::boot:
@@ -319,10 +319,7 @@ bool Core::settle_once(Output& out) {
           "a reservation keeps our heartbeats out of identity " + std::to_string(identity.value());
     }
   }
-  if (boot_.up() && takeover_.idle())
-    world_.watch.on_time(out);
-  else if (giveback_.letting_go())
-    world_.watch.on_time(out);
+  if (takeover_.idle() || giveback_.letting_go()) world_.watch.on_time(out);
   verifier_.advance(world_, held(), out);
   if (world_.suspended && verifier_.idle() && !world_.fenced) {
     world_.suspended = false;
@@ -452,10 +449,9 @@ void Core::arm_timer(Output& out) {
                            leftovers_.next_time(), takeover_.next_time(), giveback_.next_time(),
                            durability_.next_time(), verifier_.next_time(), mirror_.next_time()});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
-  if (boot_.up()) {
-    next = std::min(next, std::max(world_.watch.next_time(), out.now() + milliseconds(1)));
-    if (takeover_.idle() && takeover_.retry_at() > out.now())
-      next = std::min(next, takeover_.retry_at());
+  if (takeover_.idle() || giveback_.letting_go()) next = std::min(next, world_.watch.next_time());
+  if (takeover_.idle() && takeover_.retry_at() > out.now()) {
+    next = std::min(next, takeover_.retry_at());
   }
   if (ending_) next = std::min(beat_at_, ending_->until);
   // What is due and did not happen waits for something else: look again soon, but do not spin.

@@ -19,15 +19,19 @@ void HeartbeatWatch::restart(Instant now) {
   last_.reset();
   last_change_ = now;
   next_ = now;
+  polled_ = now;
 }
 
 void HeartbeatWatch::forgive(Duration gap) {
   last_change_ += gap;
+  polled_ += gap;
   for (auto& disk : disks_) disk.read += gap;
 }
 
 void HeartbeatWatch::on_time(Output& out) {
   if (next_ > out.now()) return;
+  if (auto gap = out.now() - polled_; gap > 3 * interval_) forgive(gap);
+  polled_ = out.now();
   next_ = out.now() + interval_;
   for (std::uint8_t i = 0; i < disks_.size(); ++i) {
     if (disks_[i].open) continue;

@@ -20,6 +20,7 @@ class HeartbeatWatch {
 
   // Forgets all; silence counts from now.
   void restart(Instant now);
+  // Silence counts only while this is called: who did not listen has heard nothing.
   void on_time(Output& out);
   bool on_completed(const DiskCompleted& event, Output& out);
   Instant next_time() const { return next_; }
@@ -51,6 +52,7 @@ class HeartbeatWatch {
   std::optional<Heartbeat> last_;
   Instant last_change_{};
   Instant next_{};
+  Instant polled_{};
 };
 
 }  // namespace duet::ha

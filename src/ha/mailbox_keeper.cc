@@ -11,10 +11,6 @@ using Kind = MailboxKeeper::Outcome::Kind;
 
 void MailboxKeeper::read(Purpose purpose, Output& out) {
   outcome_.reset();
-  if (writing_) {
-    read_next_ = purpose;
-    return;
-  }
   reading_ = Reading{};
   reading_->purpose = purpose;
   reading_->answered.resize(disks_);
@@ -142,14 +138,8 @@ bool MailboxKeeper::on_completed(const DiskCompleted& event, Output& out) {
   return false;
 }
 
-std::optional<MailboxKeeper::Outcome> MailboxKeeper::take_outcome(Output& out) {
-  auto outcome = std::exchange(outcome_, std::nullopt);
-  if (outcome && read_next_) {
-    auto purpose = *read_next_;
-    read_next_.reset();
-    read(purpose, out);
-  }
-  return outcome;
+std::optional<MailboxKeeper::Outcome> MailboxKeeper::take_outcome() {
+  return std::exchange(outcome_, std::nullopt);
 }
 
 }  // namespace duet::ha

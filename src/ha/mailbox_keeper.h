@@ -1,5 +1,5 @@
 // Reads and writes the mailbox of one identity over its mailbox disks: careful writes, majorities,
-// highest valid generation (docs/formats/mailbox.md). One operation at a time.
+// highest valid generation (docs/formats/mailbox.md). One read and one write at a time.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ class MailboxKeeper {
 
   bool idle() const { return !reading_ && !writing_ && !outcome_; }
   bool writing() const { return writing_.has_value(); }
-  // Supersedes a read under way, whose outcome never comes. While a write is under way: follows it.
+  // Supersedes a read under way, whose outcome never comes. Does not wait for a write: that may
+  // hang until its timeout, as an aborted command does.
   void read(Purpose purpose, Output& out);
   // Requires: !writing(). Supersedes a read.
   void write(Purpose purpose, Mailbox mailbox, Output& out);
@@ -41,7 +42,7 @@ class MailboxKeeper {
   std::uint64_t next_generation() const { return highest_generation_ + 1; }
 
   bool on_completed(const DiskCompleted& event, Output& out);
-  std::optional<Outcome> take_outcome(Output& out);
+  std::optional<Outcome> take_outcome();
 
  private:
   struct Place {
@@ -80,7 +81,6 @@ class MailboxKeeper {
   std::uint64_t highest_generation_ = 0;
   std::optional<Reading> reading_;
   std::optional<Writing> writing_;
-  std::optional<Purpose> read_next_;
   std::optional<Outcome> outcome_;
 };
 

@@ -105,10 +105,29 @@ bool Takeover::settle_handing_back(World& world, Output& out) {
   return true;
 }
 
+// The read may have taken long, and the partner may have come up meanwhile.
+bool Takeover::still_wanted(const World& world, Instant now) const {
+  switch (trigger_) {
+    case Reason::operator_order:
+      return true;
+    case Reason::resumed:
+      return world.mailbox(world.partner())->taken_over_by == world.self();
+    default:
+      break;
+  }
+  auto verdict = world.verdict(now);
+  return verdict == Verdict::gone || verdict == Verdict::dead || verdict == Verdict::absent;
+}
+
 void Takeover::on_checked(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
   if (outcome.kind != Kind::known) return refuse(Reason::mailbox_unknown, world, out);
   world.mailbox(world.partner()) = outcome.mailbox;
   const auto& m = outcome.mailbox;
+  if (!still_wanted(world, out.now())) {
+    out.log(Severity::notice, "takeover.not_needed", "the partner is back");
+    state_ = Idle{};
+    return;
+  }
   bool loses = !decide_replay(m, world.engine->nvram).possible;
   if (loses && !force_) return refuse(Reason::log_not_here, world, out);
   if (m.intent == Intent::halt_no_takeover && !force_) {
@@ -213,8 +232,9 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   m.writer = world.nonce;
   const auto& ids = world.config.shelves[world.partner().value()].ids;
   if (!ids.empty()) m.disks = ids;
-  state_ = Marking{.mailbox = m, .lease_ends = partner_stopped_ ? out.now() : seen.lease_ends};
-  world.keeper(world.partner()).write(Purpose::takeover, m, out);
+  state_ = Marking{.mailbox = m,
+                   .lease_ends = partner_stopped_ ? out.now() : seen.lease_ends,
+                   .retry = out.now()};
 }
 
 void Takeover::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
@@ -266,69 +286,74 @@ bool Takeover::send_kill_packets(World& world, Output& out) {
 
 bool Takeover::advance(World& world, Output& out) {
   send_kill_packets(world, out);
-  return std::visit(Overloaded{
-                        [](Idle&) { return false; },
-                        [](Checking&) { return false; },
-                        [&](AskingShutdown& s) {
-                          auto verdict = world.verdict(out.now());
-                          bool gone = verdict == Verdict::gone;
-                          if (!gone && s.until > out.now()) return false;
-                          partner_stopped_ = gone;
-                          close_window(world, out);
-                          return true;
-                        },
-                        [&](ClosingWindow& s) {
-                          if (s.until > out.now()) return false;
-                          if (trigger_ == Reason::giveback_failed) {
-                            world.fenced = "our engine does not close the mirror window";
-                            return true;
-                          }
-                          refuse(Reason::engine_stuck, world, out);
-                          return true;
-                        },
-                        [&](Fencing& s) {
-                          s.fences.on_time(out);
-                          switch (s.fences.outcome()) {
-                            case FenceSet::Outcome::running:
-                              return false;
-                            case FenceSet::Outcome::done:
-                              ++world.progress;
-                              out.log(Severity::notice, "takeover.fenced",
-                                      "every disk of the partner is ours alone");
-                              confirm(0, world, out);
-                              return true;
-                            case FenceSet::Outcome::lost:
-                              out.log(Severity::warning, "takeover.lost", s.fences.why());
-                              hand_back(Reason::lost_arbitration, world, out);
-                              return true;
-                            case FenceSet::Outcome::failed:
-                              out.log(Severity::warning, "takeover.fencing_failed", s.fences.why());
-                              hand_back(Reason::fencing_failed, world, out);
-                              return true;
-                          }
-                          UNREACHABLE();
-                        },
-                        [&](Confirming&) { return settle_confirming(world, out); },
-                        [&](Marking& s) {
-                          if (s.retry > out.now()) return false;
-                          s.retry = never;
-                          world.keeper(world.partner()).write(Purpose::takeover, s.mailbox, out);
-                          return true;
-                        },
-                        [&](AwaitingLease& s) {
-                          if (s.until > out.now()) return false;
-                          assume(world, out);
-                          return true;
-                        },
-                        [&](Assuming& s) {
-                          if (s.retry > out.now()) return false;
-                          assume(world, out);
-                          return true;
-                        },
-                        [](Serving&) { return false; },
-                        [&](HandingBack&) { return settle_handing_back(world, out); },
-                    },
-                    state_);
+  return std::visit(
+      Overloaded{
+          [](Idle&) { return false; },
+          [](Checking&) { return false; },
+          [&](AskingShutdown& s) {
+            auto verdict = world.verdict(out.now());
+            bool gone = verdict == Verdict::gone;
+            if (!gone && s.until > out.now()) return false;
+            partner_stopped_ = gone;
+            close_window(world, out);
+            return true;
+          },
+          [&](ClosingWindow& s) {
+            if (s.until > out.now()) return false;
+            if (trigger_ == Reason::giveback_failed) {
+              world.fenced = "our engine does not close the mirror window";
+              return true;
+            }
+            refuse(Reason::engine_stuck, world, out);
+            return true;
+          },
+          [&](Fencing& s) {
+            s.fences.on_time(out);
+            switch (s.fences.outcome()) {
+              case FenceSet::Outcome::running:
+                return false;
+              case FenceSet::Outcome::done:
+                ++world.progress;
+                out.log(Severity::notice, "takeover.fenced",
+                        "every disk of the partner is ours alone");
+                confirm(0, world, out);
+                return true;
+              case FenceSet::Outcome::lost:
+                out.log(Severity::warning, "takeover.lost", s.fences.why());
+                hand_back(Reason::lost_arbitration, world, out);
+                return true;
+              case FenceSet::Outcome::failed:
+                out.log(Severity::warning, "takeover.fencing_failed", s.fences.why());
+                hand_back(Reason::fencing_failed, world, out);
+                return true;
+            }
+            UNREACHABLE();
+          },
+          [&](Confirming&) { return settle_confirming(world, out); },
+          [&](Marking& s) {
+            if (s.retry > out.now()) return false;
+            if (world.keeper(world.partner()).writing()) {  // of the giveback that failed
+              s.retry = out.now() + keeper_retry;
+              return false;
+            }
+            s.retry = never;
+            world.keeper(world.partner()).write(Purpose::takeover, s.mailbox, out);
+            return true;
+          },
+          [&](AwaitingLease& s) {
+            if (s.until > out.now()) return false;
+            assume(world, out);
+            return true;
+          },
+          [&](Assuming& s) {
+            if (s.retry > out.now()) return false;
+            assume(world, out);
+            return true;
+          },
+          [](Serving&) { return false; },
+          [&](HandingBack&) { return settle_handing_back(world, out); },
+      },
+      state_);
 }
 
 bool Takeover::on_completed(const DiskCompleted& event, World& world, Output& out) {

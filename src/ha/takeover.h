@@ -106,6 +106,7 @@ class Takeover {
   void assume(World& world, Output& out);
   void on_checked(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
   void on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
+  bool still_wanted(const World& world, Instant now) const;
   void answer(OperatorAnswer::Outcome outcome, Reason reason, Output& out);
   bool send_kill_packets(World& world, Output& out);
 
