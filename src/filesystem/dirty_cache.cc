@@ -70,9 +70,10 @@ void DirtyCache::write(LunInstance lun, std::uint64_t offset, const std::vector<
       blocks_ += added ? 1 : 0;
       // Collects the part of the data that falls into this block; its pieces may be odd in size.
       Slice part = reader.take(block_size - in_block);
-      if (part.bytes.size() == block_size) {
+      auto taken = part.bytes.size();
+      if (taken == block_size) {
         it->second = {0xff, std::move(part), nullptr};
-      } else if (part.bytes.size() % sector_size == 0) {
+      } else if (taken % sector_size == 0) {
         it->second.merge(in_block / sector_size, part.bytes);
       } else {
         std::vector<std::byte> joined(part.bytes.begin(), part.bytes.end());
@@ -81,10 +82,9 @@ void DirtyCache::write(LunInstance lun, std::uint64_t offset, const std::vector<
           joined.insert(joined.end(), more.bytes.begin(), more.bytes.end());
         }
         it->second.merge(in_block / sector_size, joined);
-        part.bytes = {};
-        offset += joined.size();
+        taken = joined.size();
       }
-      offset += part.bytes.size();
+      offset += taken;
     } while (!reader.done() && offset % extent_size_ != 0);
   }
 }

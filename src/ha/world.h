@@ -68,14 +68,14 @@ struct World {
             .type = type};
   }
   Verdict verdict(Instant now) const { return monitor.verdict(watch, now); }
-  void send(decltype(Message::body) body, BootNonce addressee, Output& out) const {
+  void send(const decltype(Message::body)& body, BootNonce addressee, Output& out) const {
     if (addressee == BootNonce(0)) return;
     out.act(SendMessage{encode(Message{.cluster = config.cluster,
                                        .sender = self(),
                                        .sender_nonce = nonce,
                                        .sender_epoch = boot_epoch,
                                        .addressee = addressee,
-                                       .body = std::move(body)})});
+                                       .body = body})});
   }
 
   Config config;

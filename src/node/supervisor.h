@@ -49,8 +49,9 @@ class Supervisor {
   // `request` is filled in. Fails when the engine does not answer in time, or too many wait.
   template <class Order>
   void ask_engine(Order order, LunDone done) {
-    order.request = ++last_request_;
-    ask_engine(order.request, ToEngine(std::move(order)), std::move(done));
+    auto request = ++last_request_;
+    order.request = request;
+    ask_engine(request, ToEngine(std::move(order)), std::move(done));
   }
   const ha::Core& core() const { return *core_; }
   const Config& config() const { return config_; }

@@ -1,9 +1,10 @@
 // A disk as one process of one node sees it through one path: block I/O and SCSI-3 persistent
-// reservations (SPC-4 5.12). One object is one I_T nexus: what it registers is its own registration.
+// reservations (SPC-4 5.12). One object is one I_T nexus: what it registers is its own
+// registration.
 //
-// Bounds: at most `queue_depth` operations are at the disk, the rest wait in a bounded queue; a full
-// queue answers `busy`. Every operation ends within the command timeout of the configuration; an
-// operation that times out may still happen, until the reservation keeps it out.
+// Bounds: at most `queue_depth` operations are at the disk, the rest wait in a bounded queue; a
+// full queue answers `busy`. Every operation ends within the command timeout of the configuration;
+// an operation that times out may still happen, until the reservation keeps it out.
 //
 // Errors: reservation_conflict (we are fenced or not registered), disconnected (no path now; the
 // adapter reconnects by itself with the same ISID), timed_out, io_error, busy, invalid.
@@ -37,7 +38,7 @@ struct RegisteredKeys {
 struct ReservationState {
   std::uint32_t generation = 0;
   bool reserved = false;
-  ReservationKey holder;  // if reserved
+  ReservationKey holder;   // if reserved
   ReservationType type{};  // if reserved
 };
 
@@ -51,11 +52,11 @@ struct DiskGeometry {
 // What the disk told us by a unit attention. The operation that met it has been repeated where that
 // is safe; who relies on reservations must read them again.
 enum class Attention : std::uint8_t {
-  power_on_or_reset,       // 29h: registrations may be gone unless they persist (APTPL)
-  reservations_preempted,  // 2A/03
-  reservations_released,   // 2A/04
-  registrations_preempted, // 2A/05
-  capacity_changed,        // 2A/09
+  power_on_or_reset,        // 29h: registrations may be gone unless they persist (APTPL)
+  reservations_preempted,   // 2A/03
+  reservations_released,    // 2A/04
+  registrations_preempted,  // 2A/05
+  capacity_changed,         // 2A/09
   other,
 };
 

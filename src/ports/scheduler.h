@@ -9,8 +9,8 @@
 
 namespace duet::ports {
 
-// Completion of an asynchronous operation: called exactly once, from the scheduler, never from inside
-// the call that started the operation.
+// Completion of an asynchronous operation: called exactly once, from the scheduler, never from
+// inside the call that started the operation.
 template <class T>
 using Done = std::move_only_function<void(Result<T>)>;
 

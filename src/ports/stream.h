@@ -1,5 +1,5 @@
-// Client connections: bytes in, slices out. One owner (the server) holds the sockets; everything above
-// sees only this.
+// Client connections: bytes in, slices out. One owner (the server) holds the sockets; everything
+// above sees only this.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ namespace duet::ports {
 class StreamHandler {
  public:
   virtual ~StreamHandler() = default;
-  // Where the next bytes shall go; empty: stop reading until Stream::resume_reading. Bytes are received
-  // straight into it, so that data needs no copy on its way.
+  // Where the next bytes shall go; empty: stop reading until Stream::resume_reading. Bytes are
+  // received straight into it, so that data needs no copy on its way.
   virtual MutableBytes receive_buffer() = 0;
   virtual void on_received(std::size_t size) = 0;
   // All sent slices up to here have left; `pending` bytes still wait. For back-pressure.
@@ -40,7 +40,7 @@ class Stream {
 
 class Listener {
  public:
-  virtual ~Listener() = default;  // stops listening; accepted streams live on
+  virtual ~Listener() = default;           // stops listening; accepted streams live on
   virtual std::uint16_t port() const = 0;  // the chosen one when asked for port 0
 };
 
@@ -48,9 +48,9 @@ class Network {
  public:
   virtual ~Network() = default;
   using Accept = std::move_only_function<std::shared_ptr<StreamHandler>(std::shared_ptr<Stream>)>;
-  // Listens on a numeric address. `foreign`: the address belongs to the partner's identity and this node
-  // serves it after a takeover; it then outranks a listener that the stopped owner left behind on the
-  // same machine. Error: io_error (address in use, not ours), with the reason.
+  // Listens on a numeric address. `foreign`: the address belongs to the partner's identity and this
+  // node serves it after a takeover; it then outranks a listener that the stopped owner left behind
+  // on the same machine. Error: io_error (address in use, not ours), with the reason.
   virtual Result<std::unique_ptr<Listener>> listen(const std::string& address, std::uint16_t port,
                                                    bool foreign, Accept accept) = 0;
 };
