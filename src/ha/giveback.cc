@@ -142,6 +142,7 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
             // The partner has read a copy and its claim aborted the rest of our write: no answer
             // may come for that until the command times out, and none is needed.
             if (partner_serves(world, s.mailbox.epoch)) {
+              world.keeper(world.partner()).abandon_write();
               on_written(s, world, out);
               return true;
             }

@@ -96,7 +96,15 @@ void MailboxKeeper::write_copy(const std::vector<std::uint8_t>& disks, Output& o
   }
 }
 
+void MailboxKeeper::abandon_write() {
+  if (writing_) writing_->abandoned = true;
+}
+
 void MailboxKeeper::finish_copy(Output& out) {
+  if (writing_->abandoned) {
+    writing_.reset();
+    return;
+  }
   bool enough = writing_->took.size() >= majority();
   if (enough && !writing_->fenced && writing_->copy == 0) {
     writing_->copy = 1;

@@ -38,6 +38,9 @@ class MailboxKeeper {
   void read(Purpose purpose, Output& out);
   // Requires: !writing(). Supersedes a read.
   void write(Purpose purpose, Mailbox mailbox, Output& out);
+  // The write under way is out of date: nothing more of it is begun, and no outcome comes. What has been sent
+  // must end before the next write (writing()).
+  void abandon_write();
   // One above every generation read or tried so far.
   std::uint64_t next_generation() const { return highest_generation_ + 1; }
 
@@ -66,6 +69,7 @@ class MailboxKeeper {
     std::map<CommandId, Place> open;
     std::vector<std::uint8_t> took;  // disks that have the present copy
     bool fenced = false;
+    bool abandoned = false;
     std::string why;
   };
 

@@ -163,6 +163,20 @@ TEST_F(Keeper, a_read_does_not_wait_for_a_write_that_hangs) {
   EXPECT_EQ(keeper.take_outcome()->kind, Kind::write_failed);
 }
 
+TEST_F(Keeper, an_abandoned_write_begins_nothing_more) {
+  Output out(now, actions, last);
+  keeper.write(Purpose::giveback, generation(2), out);
+  auto first = std::exchange(actions, {});
+  keeper.abandon_write();
+  for (auto& action : first) {
+    EXPECT_TRUE(keeper.writing());
+    keeper.on_completed({std::get<DiskCommand>(action).command, DiskReply{}}, out);
+  }
+  EXPECT_TRUE(actions.empty()) << "no copy 1";
+  EXPECT_FALSE(keeper.writing());
+  EXPECT_FALSE(keeper.take_outcome());
+}
+
 TEST(keeper, one_disk_is_its_own_majority) {
   MailboxKeeper keeper(cluster, NodeId(1), 1);
   Actions actions;
