@@ -132,6 +132,13 @@ void Boot::claim(Mailbox from, World& world, Output& out) {
   state_ = Claiming{std::move(fences), std::move(from)};
 }
 
+//  Waiting (booting, givewait, mbwait) --time--> Probing --> Reading --decide_boot--> Waiting
+//     ^                                            ^                       | claim
+//     |                                            +-- Seizing <-- forced, +
+//     |                                                kept out            v
+//     +-- lost, or the mailbox says something else -- {Claiming --> Rereading --> Marking}
+//                                                                                  | written
+//                                          Up <--IdentityAssumed-- Assuming <------+
 bool Boot::advance(World& world, Output& out) {
   return std::visit(
       Overloaded{

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "disk/areas.h"
 #include "ha/cluster_disk.h"
 #include "ha/core.h"
 #include "simulation/random.h"
@@ -21,6 +22,7 @@
 namespace duet::ha::testing {
 
 inline constexpr NodeId red{1}, blue{2};
+inline constexpr std::uint64_t data_block = disk::data_offset;  // the simulated pool: epoch, value
 
 struct Options {
   std::uint64_t seed = 1;

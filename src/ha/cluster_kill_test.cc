@@ -78,7 +78,7 @@ bool try_one(std::uint64_t n, NodeId victim, How how, bool from_givewait) {
 void try_all(NodeId victim, bool from_givewait) {
   for (auto how : all_ways) {
     std::uint64_t n = 0;
-    while (try_one(n, victim, how, from_givewait)) n += stride(17);
+    while (try_one(n, victim, how, from_givewait)) n += stride(37);
     EXPECT_GT(n, 100U) << "the move has more steps than that";
   }
 }
@@ -115,7 +115,7 @@ TEST(Kill, either_node_while_both_start) {
   for (auto victim : {red, blue}) {
     for (auto how : all_ways) {
       std::uint64_t n = 0;
-      while (try_start(n, victim, how)) n += stride(17);
+      while (try_start(n, victim, how)) n += stride(37);
       EXPECT_GT(n, 50U);
     }
   }

@@ -45,7 +45,7 @@ class Scenario : public ::testing::TestWithParam<std::uint64_t> {
     return o;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Scenario, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, Scenario, ::testing::Range<std::uint64_t>(1, 6));
 
 TEST_P(Scenario, both_boot_and_mirror) {
   Cluster c(options());

@@ -71,6 +71,12 @@ void Giveback::retake(World& world, Takeover& takeover, Output& out) {
   takeover.retake(world, out);
 }
 
+//  Holding --partner waits--> Releasing --> Released --MBWAIT, wanted--> Stopping
+//     ^                          | failed      | silent, other boot,       | | released
+//     |                          v             v too late    vetoed: Released v
+//     +----------------------- ReReserving <---+                            Marking
+//     |                                              partner serves, or written |
+//     +-- given back, or retaken (deadline, dead, write failed) -- AwaitingUp <-+
 bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
   auto now = out.now();
   if (ordered_ && !giving() && now >= ordered_until_) {

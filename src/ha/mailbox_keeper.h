@@ -38,8 +38,8 @@ class MailboxKeeper {
   void read(Purpose purpose, Output& out);
   // Requires: !writing(). Supersedes a read.
   void write(Purpose purpose, Mailbox mailbox, Output& out);
-  // The write under way is out of date: nothing more of it is begun, and no outcome comes. What has been sent
-  // must end before the next write (writing()).
+  // The write under way is out of date: nothing more of it is begun, and no outcome comes. What has
+  // been sent must end before the next write (writing()).
   void abandon_write();
   // One above every generation read or tried so far.
   std::uint64_t next_generation() const { return highest_generation_ + 1; }

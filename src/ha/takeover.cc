@@ -284,6 +284,15 @@ bool Takeover::send_kill_packets(World& world, Output& out) {
   return false;
 }
 
+//  Idle --begin--> Checking --may; by order, partner alive--> AskingShutdown
+//   ^ ^               | may not  | may                           | stopped, or 500 ms
+//   | +---------------+          v                               |
+//   |          retake ----> ClosingWindow <----------------------+
+//   |                            | closed
+//   |                         Fencing --> Confirming --> Marking --> AwaitingLease --> Assuming
+//   |                            | lost, failed, refused    |                            |
+//   +------- HandingBack <-------+--------------------------+                            v
+//   +------------------------------- given_back --------------------------------------- Serving
 bool Takeover::advance(World& world, Output& out) {
   send_kill_packets(world, out);
   return std::visit(
