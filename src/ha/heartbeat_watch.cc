@@ -33,9 +33,10 @@ void HeartbeatWatch::on_time(Output& out) {
   if (auto gap = out.now() - polled_; gap > 3 * interval_) forgive(gap);
   polled_ = out.now();
   next_ = out.now() + interval_;
-  for (std::uint8_t i = 0; i < disks_.size(); ++i) {
+  for (std::size_t i = 0; i < disks_.size(); ++i) {
     if (disks_[i].open) continue;
-    disks_[i].open = out.disk({partner_, i}, ReadBlock{disk::heartbeat_block.offset});
+    disks_[i].open =
+        out.disk({partner_, static_cast<std::uint8_t>(i)}, ReadBlock{disk::heartbeat_block.offset});
   }
 }
 

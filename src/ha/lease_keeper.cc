@@ -40,10 +40,11 @@ void LeaseKeeper::on_time(Output& out) {
   if (!beat_ || paused_ || next_ > out.now()) return;
   beat_->counter = ++counter_;
   auto block = encode(*beat_);
-  for (std::uint8_t i = 0; i < disks_.size(); ++i) {
+  for (std::size_t i = 0; i < disks_.size(); ++i) {
     if (disks_[i].open) continue;
     disks_[i].issued = out.now();
-    disks_[i].open = out.disk({identity_, i}, WriteBlock{disk::heartbeat_block.offset, block});
+    disks_[i].open = out.disk({identity_, static_cast<std::uint8_t>(i)},
+                              WriteBlock{disk::heartbeat_block.offset, block});
   }
   next_ = out.now() + interval_;
 }

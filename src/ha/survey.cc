@@ -24,8 +24,8 @@ Survey::Survey(const Config& config, NodeId identity, std::uint8_t disks)
       states_(disks) {}
 
 void Survey::start(Output& out) {
-  for (std::uint8_t i = 0; i < commands_.size(); ++i) {
-    commands_[i] = out.disk({identity_, i}, ReadReservation{});
+  for (std::size_t i = 0; i < commands_.size(); ++i) {
+    commands_[i] = out.disk({identity_, static_cast<std::uint8_t>(i)}, ReadReservation{});
   }
   open_ = commands_.size();
 }
