@@ -1,4 +1,4 @@
-// The bring-up of the interconnect (system.md 3) and its upkeep, sans-I/O. Two one-way connections:
+// The bring-up of the interconnect and its upkeep, sans-I/O. Two one-way connections:
 // on the *outgoing* one we dialled and read, write and send; the *incoming* one is the same for the
 // partner. `ready` = both went through read-write-read-write and both nodes know each other's
 // connection clients. Chart and invariants: docs/protocols/interconnect.md.

@@ -1,5 +1,5 @@
 // The state structure of a node, which the partner reads by RDMA whatever state the node is in
-// (system.md 4). Format: docs/formats/state_structure.md. A reader acts on two equal valid reads
+//. Format: docs/formats/state_structure.md. A reader acts on two equal valid reads
 // only.
 #pragma once
 
