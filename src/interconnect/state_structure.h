@@ -1,6 +1,5 @@
-// The state structure of a node, which the partner reads by RDMA whatever state the node is in
-//. Format: docs/formats/state_structure.md. A reader acts on two equal valid reads
-// only.
+// The state structure of a node, which the partner reads by RDMA whatever state the node is in.
+// Format: docs/formats/state_structure.md. A reader acts on two equal valid reads only.
 #pragma once
 
 #include <array>
