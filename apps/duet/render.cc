@@ -145,8 +145,8 @@ std::string luns_text(const admin::LunReply& reply) {
   std::string out = fmt::format("{:<8} {:>4} {:<24} {:>10} {:<20} {}\n", "identity", "LUN", "name",
                                 "size", "serial", "NAA");
   for (const auto& l : reply.luns) {
-    out += fmt::format("{:<8} {:>4} {:<24} {:>10} {:<20} {}\n", l.identity.value(), l.number,
-                       l.name, human_size(l.size), l.serial, l.naa);
+    out += fmt::format("{:<8} {:>4} {:<24} {:>10} {:<20} {}\n", l.identity.value(),
+                       l.number.value(), l.name, human_size(l.size), l.serial, l.naa);
   }
   return out;
 }
@@ -155,7 +155,7 @@ std::string luns_json(const admin::LunReply& reply) {
   json::array luns;
   for (const auto& l : reply.luns) {
     luns.push_back({{"identity", l.identity.value()},
-                    {"lun", l.number},
+                    {"lun", l.number.value()},
                     {"name", l.name},
                     {"size", l.size},
                     {"serial", l.serial},

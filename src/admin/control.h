@@ -162,7 +162,7 @@ struct OperateReply {
 };
 struct Lun {
   NodeId identity;
-  std::uint16_t number = 0;
+  LunNumber number;
   std::string name;
   std::uint64_t size = 0;  // bytes
   std::string serial;

@@ -113,9 +113,7 @@ Supervisor::LunDone ControlService::answer_luns(ClientId client) {
     admin::LunReply r;
     r.ok = answer.ok;
     r.why = answer.why;
-    for (const auto& l : answer.luns) {
-      r.luns.push_back({l.identity, l.number.value(), l.name, l.size, l.serial, l.naa});
-    }
+    r.luns = answer.luns;
     reply(client, r);
   };
 }

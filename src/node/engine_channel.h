@@ -7,26 +7,14 @@
 #include <variant>
 #include <vector>
 
+#include "admin/control.h"
 #include "base/archive.h"
 #include "base/durability.h"
 #include "base/ids.h"
 
 namespace duet::node {
 
-inline constexpr std::size_t max_channel_message = 1 << 20;
-
-struct LunInfo {
-  NodeId identity;
-  LunNumber number;
-  std::string name;
-  std::uint64_t size = 0;  // bytes
-  std::string serial;
-  std::string naa;
-  template <class A>
-  void fields(A& a) {
-    a(identity), a(number), a(name), a(size), a(serial), a(naa);
-  }
-};
+using LunInfo = admin::Lun;  // travels on to the `duet` command as it is
 
 // ---- supervisor to engine ----
 
