@@ -37,7 +37,9 @@ bool others_may_read(ports::ReservationType type) {
 
 void PowerSupply::count() {
   ++operations_;
-  if (countdown_ != 0 && --countdown_ == 0) cut();
+  if (countdown_ == 0) return;
+  --countdown_;
+  if (countdown_ == 0) cut();
 }
 void PowerSupply::cut() {
   on_ = false;
