@@ -123,7 +123,7 @@ int run(const std::string& config_path) {
 
   supervisor.on_halted([&] { loop.stop(); });
   loop.on_signals({SIGTERM, SIGINT}, [&](int) {
-    supervisor.operate(ha::OperatorVerb::halt, config->self, false,
+    supervisor.operate({.verb = ha::OperatorVerb::halt, .node = config->self},
                        [](const ha::OperatorAnswer&) {});
   });
   protect_from_load();

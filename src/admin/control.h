@@ -27,14 +27,18 @@ struct EventsQuery {  // EventItem for each kept event, then for new ones if `fo
     a(follow);
   }
 };
-enum class Verb : std::uint8_t { takeover, giveback, halt };
+enum class Verb : std::uint8_t { takeover, giveback, halt, cancel };
 struct Operate {  // OperateReply: `accepted` at once, then the end of the job
   Verb verb{};
   NodeId node;
   bool force = false;
+  std::vector<std::string> overrides;  // of single vetoes, by name
+  std::uint32_t timeout_ms = 30'000;   // takeover: the countdown
+  bool no_takeover = false;            // halt
+  bool uncoordinated = false;          // giveback
   template <class A>
   void fields(A& a) {
-    a(verb), a(node), a(force);
+    a(verb), a(node), a(force), a(overrides), a(timeout_ms), a(no_takeover), a(uncoordinated);
   }
 };
 // LunReply to each of these. Identity 0: the node's own.

@@ -206,7 +206,9 @@ void Cluster::send(NodeId to, const Event& event) {
 }
 
 void Cluster::order(NodeId node, OperatorVerb verb, NodeId about, bool force) {
-  deliver(node_of(node), OperatorRequest{1000 + answers.size(), verb, about, force});
+  deliver(node_of(node),
+          OperatorRequest{
+              .request = 1000 + answers.size(), .verb = verb, .node = about, .force = force});
 }
 
 void Cluster::deliver(Node& node, const Event& event) {
@@ -279,6 +281,17 @@ void Cluster::perform(Node& node, const Action& action) {
           },
           [&](const AssumeIdentity& a) { assume(node, a); },
           [&](const ReleaseIdentity& a) { release(node, a.identity); },
+          [&](const PrepareIdentity& a) {
+            at_engine(node, random(Duration(20000), milliseconds(2)),
+                      [this, &node, a] { deliver(node, IdentityPrepared{a.identity, true, {}}); });
+          },
+          [&](const DropPrepared&) {},
+          [&](const HandOverIdentity& a) {
+            at_engine(node, random(Duration(20000), milliseconds(2)), [this, &node, a] {
+              deliver(node, HandOverFailed{a.identity, "no hand-over in this test"});
+            });
+          },
+          [&](const CancelHandOver&) {},
           [&](const GrantDurability& a) {
             auto it = node.engine.serving.find(a.identity);
             if (it == node.engine.serving.end()) return;

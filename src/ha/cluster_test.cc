@@ -442,7 +442,8 @@ TEST(Core, stray_events_in_every_state) {
       ReleaseFailed{blue, "stray"},
       EngineFenced{NodeId(9)},
       DurabilityWanted{NodeId(0), Durability::local, LogSequence(1)},
-      OperatorRequest{1, OperatorVerb::giveback, NodeId(200), true},
+      OperatorRequest{
+          .request = 1, .verb = OperatorVerb::giveback, .node = NodeId(200), .force = true},
       LinkChanged{ports::LinkState::wrong_cluster}};
   for (std::size_t i = 0; i < strays.size(); ++i) {
     bool lies = std::holds_alternative<IdentityReleased>(strays[i]) ||

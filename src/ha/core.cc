@@ -266,6 +266,10 @@ void Core::on(const ReleaseFailed& event, Output& out) {
   giveback_.on_release_failed(event.why, world_, out);
 }
 
+void Core::on(const IdentityPrepared&, Output&) {}
+void Core::on(const IdentityHandedOver&, Output&) {}
+void Core::on(const HandOverFailed&, Output&) {}
+
 void Core::on(const DurabilityWanted& event, Output&) {
   if (event.identity != NodeId(1) && event.identity != NodeId(2)) return;
   if (!ending_ && holds(event.identity)) durability_.on_wanted(event);

@@ -69,6 +69,9 @@ class Core {
   void on(const AssumeFailed& event, Output& out);
   void on(const IdentityReleased& event, Output& out);
   void on(const ReleaseFailed& event, Output& out);
+  void on(const IdentityPrepared& event, Output& out);
+  void on(const IdentityHandedOver& event, Output& out);
+  void on(const HandOverFailed& event, Output& out);
   void on(const DurabilityWanted& event, Output& out);
   void on(const EngineFenced& event, Output& out);
   void on(const OperatorRequest& event, Output& out);

@@ -248,8 +248,10 @@ class Driver {
         if (byte() % 16 == 0) give(EngineFenced{node()});
         break;
       case 14:
-        give(OperatorRequest{byte(), static_cast<OperatorVerb>(byte() % 3), node(),
-                             byte() % 2 == 0});
+        give(OperatorRequest{.request = byte(),
+                             .verb = static_cast<OperatorVerb>(byte() % 4),
+                             .node = node(),
+                             .force = byte() % 2 == 0});
         break;
       case 15: {
         DiskRef ref{node(), byte()};

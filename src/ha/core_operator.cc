@@ -25,6 +25,8 @@ void Core::on(const OperatorRequest& request, Output& out) {
       return giveback_order(request, out);
     case OperatorVerb::halt:
       return halt_order(request, out);
+    case OperatorVerb::cancel:
+      return refuse(request, Reason::no_takeover_under_way, out);
   }
 }
 

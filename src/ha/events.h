@@ -71,12 +71,18 @@ using DiskReply = std::variant<std::monostate,            // done, nothing to te
 
 // ---- operator commands ----
 
-enum class OperatorVerb : std::uint8_t { takeover, giveback, halt };
+enum class OperatorVerb : std::uint8_t { takeover, giveback, halt, cancel };
 struct OperatorRequest {
   std::uint64_t request = 0;  // echoed in OperatorAnswer
   OperatorVerb verb{};
-  NodeId node;         // the node it is about
-  bool force = false;  // giveback/takeover: override soft vetoes
+  // The node it is about: takeover: the node that shall go, which may be ourselves (please
+  // takeover); cancel: the node whose takeover is under way.
+  NodeId node;
+  bool force = false;                    // overrides all soft vetoes
+  std::vector<std::string> overrides{};  // names of single soft vetoes (Reason names)
+  Duration timeout = seconds(30);        // takeover: the countdown of the shutdown
+  bool no_takeover = false;              // halt: maintenance, the partner shall not take over
+  bool uncoordinated = false;  // giveback: first give back, then let it boot (the yardstick)
 };
 
 // ---- events ----
@@ -137,6 +143,22 @@ struct ReleaseFailed {  // the engine goes on serving
   NodeId identity;
   std::string why;
 };
+// Answer to PrepareIdentity.
+struct IdentityPrepared {
+  NodeId identity;
+  bool prepared = false;
+  std::string why;  // if not
+};
+// Answer to HandOverIdentity: nobody is answered any more, every request that had begun is
+// complete, and those that had not are in the log (docs/protocols/graceful_takeover.md).
+struct IdentityHandedOver {
+  NodeId identity;
+  std::uint64_t stored = 0;  // requests received but not begun
+};
+struct HandOverFailed {  // the engine goes on serving; also the answer to CancelHandOver in time
+  NodeId identity;
+  std::string why;
+};
 // The log of an identity wants to acknowledge under another durability mode from `since` on.
 struct DurabilityWanted {
   NodeId identity;
@@ -150,7 +172,8 @@ struct EngineFenced {  // the engine met a reservation conflict on a disk of thi
 using Event = std::variant<Started, TimerExpired, DiskCompleted, DiskConnection, DiskAttention,
                            LinkChanged, PartnerStateRead, MessageArrived, EngineReady, EngineEnded,
                            MirrorWindowClosed, IdentityAssumed, AssumeFailed, IdentityReleased,
-                           ReleaseFailed, DurabilityWanted, EngineFenced, OperatorRequest>;
+                           ReleaseFailed, IdentityPrepared, IdentityHandedOver, HandOverFailed,
+                           DurabilityWanted, EngineFenced, OperatorRequest>;
 
 // ---- actions ----
 
@@ -214,6 +237,25 @@ struct AssumeIdentity {
 struct ReleaseIdentity {
   NodeId identity;
 };
+// Ahead of a planned takeover, while the partner still serves: read labels and pool of `identity`,
+// warm what serving it will need; write and register nothing. Kept until AssumeIdentity or
+// DropPrepared. IdentityPrepared answers.
+struct PrepareIdentity {
+  NodeId identity;
+};
+struct DropPrepared {
+  NodeId identity;
+};
+// The graceful end: consistency point while clients are still served, then take no new requests,
+// complete those that have begun, store the others in both NVRAMs, ask the clients to come back
+// later and let them go. IdentityHandedOver or HandOverFailed answers.
+struct HandOverIdentity {
+  NodeId identity;
+};
+// Serve on if it is not too late. HandOverFailed answers, or IdentityHandedOver if it was.
+struct CancelHandOver {
+  NodeId identity;
+};
 struct GrantDurability {
   NodeId identity;
   Durability mode{};
@@ -246,8 +288,9 @@ struct EndBoot {
 using Action =
     std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState, SendMessage,
                  RenewLease, StartEngine, StopEngine, DialMirror, HangUpMirror, OpenMirrorWindow,
-                 CloseMirrorWindow, AssumeIdentity, ReleaseIdentity, GrantDurability, PartnerFenced,
-                 OperatorAnswer, LogEvent, EndBoot>;
+                 CloseMirrorWindow, AssumeIdentity, ReleaseIdentity, PrepareIdentity, DropPrepared,
+                 HandOverIdentity, CancelHandOver, GrantDurability, PartnerFenced, OperatorAnswer,
+                 LogEvent, EndBoot>;
 using Actions = std::vector<Action>;
 
 }  // namespace duet::ha

@@ -84,6 +84,8 @@ std::string_view name(Reason reason) {
       return "ended";
     case Reason::giveback_timed_out:
       return "giveback_timed_out";
+    case Reason::no_takeover_under_way:
+      return "no_takeover_under_way";
   }
   return "unknown";
 }
@@ -175,6 +177,8 @@ std::string_view sentence(Reason reason) {
       return "this boot of the node is ending";
     case Reason::giveback_timed_out:
       return "the partner did not come up in time; the identity was taken back";
+    case Reason::no_takeover_under_way:
+      return "no takeover is under way that could be cancelled";
   }
   return "unknown reason";
 }

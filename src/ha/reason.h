@@ -51,6 +51,7 @@ enum class Reason : std::uint8_t {
   vetoed = 56,
   ended = 57,
   giveback_timed_out = 58,
+  no_takeover_under_way = 59,
 };
 
 std::string_view name(Reason reason);  // stable, snake_case

@@ -31,13 +31,15 @@ ha::OperatorVerb verb_of(admin::Verb verb) {
       return ha::OperatorVerb::giveback;
     case admin::Verb::halt:
       return ha::OperatorVerb::halt;
+    case admin::Verb::cancel:
+      return ha::OperatorVerb::cancel;
   }
   return ha::OperatorVerb::takeover;
 }
 
 bool known(admin::Verb verb) {
   return verb == admin::Verb::takeover || verb == admin::Verb::giveback ||
-         verb == admin::Verb::halt;
+         verb == admin::Verb::halt || verb == admin::Verb::cancel;
 }
 
 }  // namespace
@@ -104,7 +106,15 @@ void ControlService::serve(ClientId client, const admin::Operate& request) {
     answer({0, ha::OperatorAnswer::Outcome::refused, {"no such command or node"}});
     return;
   }
-  supervisor_.operate(verb_of(request.verb), request.node, request.force, answer);
+  ha::OperatorRequest order;
+  order.verb = verb_of(request.verb);
+  order.node = request.node;
+  order.force = request.force;
+  order.overrides = request.overrides;
+  order.timeout = milliseconds(request.timeout_ms);
+  order.no_takeover = request.no_takeover;
+  order.uncoordinated = request.uncoordinated;
+  supervisor_.operate(std::move(order), answer);
 }
 
 Supervisor::LunDone ControlService::answer_luns(ClientId client) {

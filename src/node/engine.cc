@@ -129,6 +129,16 @@ void Engine::order(const AssumeOrder& o) {
 void Engine::order(const ReleaseOrder& o) {
   service(o.identity)->release();
 }
+
+void Engine::order(const PrepareOrder& o) {
+  tell(PreparedFact{o.identity, true, {}});
+}
+void Engine::order(const DropPreparedOrder&) {}
+void Engine::order(const HandOverOrder& o) {
+  tell(HandOverFailedFact{o.identity, "this engine cannot hand over"});
+}
+void Engine::order(const CancelHandOverOrder&) {}
+
 void Engine::order(const GrantOrder& o) {
   service(o.identity)->grant(o);
 }

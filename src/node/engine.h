@@ -54,6 +54,10 @@ class Engine {
   void order(const CloseWindowOrder& o);
   void order(const AssumeOrder& o);
   void order(const ReleaseOrder& o);
+  void order(const PrepareOrder& o);
+  void order(const DropPreparedOrder& o);
+  void order(const HandOverOrder& o);
+  void order(const CancelHandOverOrder& o);
   void order(const GrantOrder& o);
   void order(const PartnerFencedNote& o);
   void order(const LunCreateOrder& o);

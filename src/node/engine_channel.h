@@ -64,6 +64,34 @@ struct ReleaseOrder {
     a(identity);
   }
 };
+struct PrepareOrder {
+  NodeId identity;
+  template <class A>
+  void fields(A& a) {
+    a(identity);
+  }
+};
+struct DropPreparedOrder {
+  NodeId identity;
+  template <class A>
+  void fields(A& a) {
+    a(identity);
+  }
+};
+struct HandOverOrder {
+  NodeId identity;
+  template <class A>
+  void fields(A& a) {
+    a(identity);
+  }
+};
+struct CancelHandOverOrder {
+  NodeId identity;
+  template <class A>
+  void fields(A& a) {
+    a(identity);
+  }
+};
 struct GrantOrder {
   NodeId identity;
   Durability mode{};
@@ -107,9 +135,10 @@ struct LunListOrder {
   }
 };
 
-using ToEngine = std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder,
-                              AssumeOrder, ReleaseOrder, GrantOrder, PartnerFencedNote,
-                              LunCreateOrder, LunDeleteOrder, LunListOrder>;
+using ToEngine =
+    std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
+                 ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
+                 GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder>;
 
 // ---- engine to supervisor ----
 
@@ -150,6 +179,31 @@ struct ReleasedFact {
   }
 };
 struct ReleaseFailedFact {
+  NodeId identity;
+  std::string why;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(why);
+  }
+};
+struct PreparedFact {
+  NodeId identity;
+  bool prepared = false;
+  std::string why;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(prepared), a(why);
+  }
+};
+struct HandedOverFact {
+  NodeId identity;
+  std::uint64_t stored = 0;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(stored);
+  }
+};
+struct HandOverFailedFact {
   NodeId identity;
   std::string why;
   template <class A>
@@ -217,8 +271,9 @@ struct LogFact {              // for `duet events`
   }
 };
 
-using FromEngine = std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact,
-                                ReleasedFact, ReleaseFailedFact, DurabilityWantedFact, FencedFact,
-                                LunAnswer, EngineReport, LogFact>;
+using FromEngine =
+    std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact, ReleasedFact,
+                 ReleaseFailedFact, PreparedFact, HandedOverFact, HandOverFailedFact,
+                 DurabilityWantedFact, FencedFact, LunAnswer, EngineReport, LogFact>;
 
 }  // namespace duet::node

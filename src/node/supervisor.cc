@@ -39,6 +39,15 @@ ha::Event core_event(const ReleasedFact& f) {
 ha::Event core_event(const ReleaseFailedFact& f) {
   return ha::ReleaseFailed{f.identity, f.why};
 }
+ha::Event core_event(const PreparedFact& f) {
+  return ha::IdentityPrepared{f.identity, f.prepared, f.why};
+}
+ha::Event core_event(const HandedOverFact& f) {
+  return ha::IdentityHandedOver{f.identity, f.stored};
+}
+ha::Event core_event(const HandOverFailedFact& f) {
+  return ha::HandOverFailed{f.identity, f.why};
+}
 ha::Event core_event(const DurabilityWantedFact& f) {
   return ha::DurabilityWanted{f.identity, f.mode, f.since};
 }
@@ -287,6 +296,18 @@ void Supervisor::perform(ha::AssumeIdentity& a) {
 void Supervisor::perform(ha::ReleaseIdentity& a) {
   to_engine(ReleaseOrder{a.identity});
 }
+void Supervisor::perform(ha::PrepareIdentity& a) {
+  to_engine(PrepareOrder{a.identity});
+}
+void Supervisor::perform(ha::DropPrepared& a) {
+  to_engine(DropPreparedOrder{a.identity});
+}
+void Supervisor::perform(ha::HandOverIdentity& a) {
+  to_engine(HandOverOrder{a.identity});
+}
+void Supervisor::perform(ha::CancelHandOver& a) {
+  to_engine(CancelHandOverOrder{a.identity});
+}
 void Supervisor::perform(ha::GrantDurability& a) {
   to_engine(GrantOrder{a.identity, a.mode, a.since});
 }
@@ -438,7 +459,7 @@ void Supervisor::watch_engine() {
 
 // ---- for people ----
 
-void Supervisor::operate(ha::OperatorVerb verb, NodeId node, bool force, OperatorDone done) {
+void Supervisor::operate(ha::OperatorRequest request, OperatorDone done) {
   if (operator_requests_.size() >= max_operator_requests) {
     done({0, ha::OperatorAnswer::Outcome::refused, {"too many operator commands under way"}});
     return;
@@ -447,9 +468,9 @@ void Supervisor::operate(ha::OperatorVerb verb, NodeId node, bool force, Operato
     done({0, ha::OperatorAnswer::Outcome::refused, {"this node is rebooting"}});
     return;
   }
-  auto request = ++last_request_;
-  operator_requests_.emplace(request, std::move(done));
-  feed(ha::OperatorRequest{request, verb, node, force});
+  request.request = ++last_request_;
+  operator_requests_.emplace(request.request, std::move(done));
+  feed(std::move(request));
 }
 
 void Supervisor::note(ha::Severity severity, std::string phase, std::string text) {

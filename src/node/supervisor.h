@@ -45,7 +45,8 @@ class Supervisor {
   // ---- for the control socket (node/control_service.h) ----
   using LunDone = std::function<void(const LunAnswer&)>;
   using OperatorDone = std::function<void(ha::OperatorAnswer)>;  // `accepted` first, then the end
-  void operate(ha::OperatorVerb verb, NodeId node, bool force, OperatorDone done);
+  // `request.request` is filled in.
+  void operate(ha::OperatorRequest request, OperatorDone done);
   // `request` is filled in. Fails when the engine does not answer in time, or too many wait.
   template <class Order>
   void ask_engine(Order order, LunDone done) {
@@ -99,6 +100,10 @@ class Supervisor {
   void perform(ha::CloseMirrorWindow& action);
   void perform(ha::AssumeIdentity& action);
   void perform(ha::ReleaseIdentity& action);
+  void perform(ha::PrepareIdentity& action);
+  void perform(ha::DropPrepared& action);
+  void perform(ha::HandOverIdentity& action);
+  void perform(ha::CancelHandOver& action);
   void perform(ha::GrantDurability& action);
   void perform(ha::PartnerFenced& action);
   void perform(ha::OperatorAnswer& action);

@@ -154,7 +154,7 @@ TEST(Supervisor, HaltEndsTheDaemon) {
   Bench b;
   b.come_up();
   std::vector<Outcome> answers;
-  b.supervisor->operate(ha::OperatorVerb::halt, Bench::red, false,
+  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red},
                         [&](const ha::OperatorAnswer& a) { answers.push_back(a.outcome); });
   EXPECT_EQ(b.halted, 0);
   b.run(seconds(5));
@@ -170,7 +170,7 @@ TEST(Supervisor, HaltWaitsForTheEngineToo) {
   Bench b;
   b.come_up();
   b.engine.survives_kill = true;
-  b.supervisor->operate(ha::OperatorVerb::halt, Bench::red, false, [](const auto&) {});
+  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, [](const auto&) {});
   b.run(seconds(10));
   EXPECT_EQ(b.halted, 0);
   b.engine.end("signal 9 (Killed)");
@@ -190,7 +190,7 @@ TEST(Supervisor, EveryOperatorCommandIsAnsweredOnce) {
   std::vector<Command> commands(Supervisor::max_operator_requests + 4);
   for (auto& command : commands) {
     b.supervisor->operate(
-        ha::OperatorVerb::halt, Bench::red, true,
+        {.verb = ha::OperatorVerb::halt, .node = Bench::red, .force = true},
         [&](const ha::OperatorAnswer& a) { command.outcomes.push_back(a.outcome); });
   }
   b.run(seconds(5));
@@ -212,7 +212,7 @@ TEST(Supervisor, BetweenTwoBootsAnOperatorIsTurnedAway) {
   b.run();
   ASSERT_NE(b.event("node.reboot"), "");
   std::optional<ha::OperatorAnswer> answer;
-  b.supervisor->operate(ha::OperatorVerb::takeover, Bench::blue, false,
+  b.supervisor->operate({.verb = ha::OperatorVerb::takeover, .node = Bench::blue},
                         [&](const ha::OperatorAnswer& a) { answer = a; });
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->outcome, Outcome::refused);
@@ -226,7 +226,7 @@ TEST(Supervisor, AnOperatorHearsOfAReboot) {
   b.come_up();
   b.run(seconds(3));
   std::vector<ha::OperatorAnswer> answers;
-  b.supervisor->operate(ha::OperatorVerb::takeover, Bench::blue, true,
+  b.supervisor->operate({.verb = ha::OperatorVerb::takeover, .node = Bench::blue, .force = true},
                         [&](const ha::OperatorAnswer& a) { answers.push_back(a); });
   ASSERT_TRUE(b.run_until([&] { return answers.size() == 1; }));
   ASSERT_EQ(answers[0].outcome, Outcome::accepted)
