@@ -1,0 +1,85 @@
+// One node: a machine with NVRAM, a supervisor process and an engine process, which can be powered,
+// killed, stopped and booted.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ha/events.h"
+#include "node/engine_channel.h"
+#include "node/supervisor.h"
+#include "simulator/sim_nvram.h"
+#include "simulator/sim_scheduler.h"
+
+namespace duet::simulator {
+
+class World;
+class SimEngineProcess;
+class SimInterconnect;
+
+class SimNode {
+ public:
+  SimNode(World& world, NodeId self);
+  ~SimNode();
+
+  NodeId self() const { return self_; }
+
+  // ---- what checkers see ----
+  bool powered() const { return powered_; }
+  // Null: the daemon does not run (power off, booting, halted).
+  const node::Supervisor* supervisor() const { return supervisor_.get(); }
+  bool engine_running() const;
+  // As of the engine that runs now.
+  struct Served {
+    bool serving = false;  // its target listens
+    Epoch epoch;           // of the last order to assume
+    Instant since{};
+  };
+  Served served(NodeId identity) const;
+  // Replies for this identity may leave now.
+  bool lease_valid(NodeId identity) const;
+  // The state structure as the partner would read it now; empty: none.
+  Bytes published_state() const;
+  SimNvram& nvram() { return nvram_; }
+  bool halted() const { return halted_; }
+
+  // ---- what faults and operators do ----
+  void power_on();         // boots after a while
+  void power_off();        // everything at once
+  void kill_supervisor();  // and the engine with it; both start again after a while
+  void kill_engine(const std::string& how);
+  void pause(Instant until);  // the whole machine
+  void pause_engine(Instant until);
+  void pause_supervisor(Instant until);
+  void starve(Instant until, Duration most);
+  void heal();
+  // Starts a halted node again.
+  void start_again();
+  // Refused at once when no daemon runs.
+  void operate(ha::OperatorVerb verb, NodeId node, bool force, node::Supervisor::OperatorDone done);
+  // Like `duet lun create`.
+  void create_lun(NodeId identity, const std::string& name, std::uint64_t size,
+                  node::Supervisor::LunDone done);
+  Duration wall_clock_step{};  // what this node's wall clock is wrong by
+
+ private:
+  void boot();
+  void end_daemon(bool announce);
+
+  World& world_;
+  NodeId self_;
+  SimNvram nvram_;
+  bool powered_ = false;
+  bool halted_ = false;
+  std::uint64_t boots_ = 0;
+  std::unique_ptr<Process> process_;  // the supervisor
+  std::unique_ptr<SimEngineProcess> engine_;
+  std::unique_ptr<SimInterconnect> interconnect_;
+  std::vector<std::unique_ptr<class SimDisk>> disks_;
+  std::unique_ptr<node::Supervisor> supervisor_;
+  Random random_;
+};
+
+}  // namespace duet::simulator

@@ -1,0 +1,104 @@
+// The simulated world: two nodes that run the code that ships, their shelves, NVRAM, interconnect
+// and clients, under one clock, one thread and one seed.
+//
+// Checkers look in from the outside: they see the media, the NVRAM and the nodes after each step,
+// and report what they find through violate().
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node/config.h"
+#include "simulator/sim_network.h"
+#include "simulator/sim_scheduler.h"
+
+namespace duet::simulator {
+
+class SimNode;        // sim_node.h
+class SimUnit;        // sim_disk.h: a disk of a shelf
+class Interconnects;  // sim_interconnect.h: the cables between the nodes
+
+inline constexpr std::size_t disks_per_shelf = 3;
+
+struct WorldOptions {
+  std::uint64_t seed = 1;
+  std::string sabotage;      // name of a safeguard left out (sabotage.h); empty: none
+  bool print_trace = false;  // every line, as it comes
+};
+
+struct Violation {
+  std::string invariant;  // "I13"
+  std::string what;
+  Instant when{};
+};
+
+class World {
+ public:
+  explicit World(WorldOptions options);
+  ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  // ---- time ----
+  Instant now() const { return clock_.now(); }
+  Clock& clock() { return clock_; }
+  // For everything that is not a node: clients, operators, faults, checkers. Never stopped.
+  Process& outside() { return *outside_; }
+  // Of this world only. Clients and checkers make their own from it: Random(world.random().next()).
+  Random& random() { return random_; }
+  // Runs one event, and then after_step. False: nothing was due until `limit`; it is `limit` now.
+  bool step(Instant limit);
+  void run_for(Duration time);  // ends early when something is violated
+
+  // ---- parts ----
+  SimNode& node(NodeId node) { return *nodes_[node.value()]; }
+  std::vector<std::unique_ptr<SimUnit>>& shelf(NodeId identity) {
+    return shelves_[identity.value()];
+  }
+  ClientNetwork& clients() { return *clients_; }
+  Interconnects& interconnects() { return *interconnects_; }
+  // What node `self` was configured with; services[], timers and names are the same on both.
+  const node::Config& config(NodeId self) const { return configs_[self.value()]; }
+  const WorldOptions& options() const { return options_; }
+
+  // ---- findings ----
+  // The first one counts.
+  void violate(std::string_view invariant, std::string what);
+  const Violation* violation() const { return violated_ ? &violation_ : nullptr; }
+  // Why data or service of an identity may legitimately be missing (I1 allows it), e.g. "NVRAM of
+  // both nodes lost". Empty: no excuse.
+  std::string& excuse(NodeId identity) { return excuses_[identity.value()]; }
+
+  // A line of the trace: mixed into the hash, the last ones kept.
+  void trace(std::string_view who, std::string_view text);
+  std::vector<std::string> last_lines() const;
+  static constexpr std::size_t kept_lines = 200;
+
+  // Called after every step.
+  std::vector<std::function<void()>> after_step;
+
+ private:
+  void make_configs();
+  void make_shelves();
+
+  WorldOptions options_;
+  Random random_;
+  Clock clock_;
+  std::unique_ptr<Process> outside_;
+  std::array<node::Config, 3> configs_;
+  std::array<std::vector<std::unique_ptr<SimUnit>>, 3> shelves_;
+  std::unique_ptr<ClientNetwork> clients_;
+  std::unique_ptr<Interconnects> interconnects_;
+  std::array<std::unique_ptr<SimNode>, 3> nodes_;
+  bool violated_ = false;
+  Violation violation_;
+  std::array<std::string, 3> excuses_;
+  std::deque<std::string> lines_;
+};
+
+}  // namespace duet::simulator
