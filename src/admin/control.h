@@ -32,10 +32,10 @@ struct Operate {  // OperateReply: `accepted` at once, then the end of the job
   Verb verb{};
   NodeId node;
   bool force = false;
-  std::vector<std::string> overrides;  // of single vetoes, by name
-  std::uint32_t timeout_ms = 30'000;   // takeover: the countdown
-  bool no_takeover = false;            // halt
-  bool uncoordinated = false;          // giveback
+  std::vector<std::string> overrides{};  // of single vetoes, by name
+  std::uint32_t timeout_ms = 30'000;     // takeover: the countdown
+  bool no_takeover = false;              // halt
+  bool uncoordinated = false;            // giveback
   template <class A>
   void fields(A& a) {
     a(verb), a(node), a(force), a(overrides), a(timeout_ms), a(no_takeover), a(uncoordinated);
