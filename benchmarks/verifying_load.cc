@@ -138,8 +138,11 @@ class Program {
     if (line == "status") {
       std::string each;
       for (auto& lun : luns_) {
-        each += fmt::format(R"({}{{"ops":{},"last_completion":{}}})", each.empty() ? "" : ",",
-                            lun->counters().ops, ns(lun->last_completion()));
+        const Counters& c = lun->counters();
+        each += fmt::format(
+            R"({}{{"ops":{},"last_completion":{},"hard_errors":{},"bad_reads":{},"lost":{}}})",
+            each.empty() ? "" : ",", c.ops, ns(lun->last_completion()), c.hard_errors, c.bad_reads,
+            c.lost);
       }
       return fmt::format(R"({{"event":"status","t":{},"luns":[{}]}})", ns(t), each);
     }

@@ -15,10 +15,15 @@ BUFFER = 256 * 1024
 CHUNK = 64 * 1024
 
 
+# Directions, as seen from who dials: its bytes, and the answers.
+FORTH, BACK = "forth", "back"
+
+
 class _Half:
     """One direction of a connection."""
 
-    def __init__(self, source, sink):
+    def __init__(self, port, way, source, sink):
+        self.lane = (port, way)
         self.source = source
         self.sink = sink
         self.chunks = collections.deque()  # (when it may leave, bytes)
@@ -32,7 +37,8 @@ class Forwarder:
         self._lock = threading.Lock()
         self._listeners = []
         self._pairs = []  # [(_Half, _Half)]
-        self._cut = False
+        self._lanes = {(port, way) for port in ports for way in (FORTH, BACK)}
+        self._cut = set()  # of the lanes
         self._delay = 0.0
         self._running = True
         self.passed_bytes = 0
@@ -48,12 +54,14 @@ class Forwarder:
         self._thread = threading.Thread(target=self._run, daemon=True, name="forwarder")
         self._thread.start()
 
-    def cut(self):
-        """Nothing passes any more in either direction, silently, as if the cable were pulled."""
-        self._change(cut=True)
+    def cut(self, port=None, way=None):
+        """Nothing passes any more, silently, as if the cable were pulled: of one port or all, in one
+        direction or both. New connections need both."""
+        self._change(cut=self._cut | {lane for lane in self._lanes
+                                      if port in (None, lane[0]) and way in (None, lane[1])})
 
     def heal(self):
-        self._change(cut=False)
+        self._change(cut=set())
 
     def delay(self, seconds):
         """Every byte takes so much longer in each direction."""
@@ -95,11 +103,11 @@ class Forwarder:
                 wanted = {self._wake_in: selectors.EVENT_READ}
                 timeout = None
                 now = time.monotonic()
-                if not self._cut:
-                    if len(self._pairs) < MAX_CONNECTIONS:
-                        wanted.update((s, selectors.EVENT_READ) for s in self._listeners)
-                    for pair in self._pairs:
-                        for half in pair:
+                if len(self._pairs) < MAX_CONNECTIONS:
+                    wanted.update((s, selectors.EVENT_READ) for s in self._listeners if self._open(s))
+                for pair in self._pairs:
+                    for half in pair:
+                        if half.lane not in self._cut:
                             if half.size < BUFFER and not half.ended:
                                 wanted[half.source] = wanted.get(half.source, 0) | selectors.EVENT_READ
                             if half.chunks and half.chunks[0][0] <= now:
@@ -108,6 +116,10 @@ class Forwarder:
                                 left = half.chunks[0][0] - now
                                 timeout = left if timeout is None else min(timeout, left)
             self._poll(wanted, timeout)
+
+    def _open(self, listener):
+        port = listener.getsockname()[1]
+        return not any(lane[0] == port for lane in self._cut)
 
     def _poll(self, wanted, timeout):
         selector = selectors.DefaultSelector()
@@ -121,10 +133,8 @@ class Forwarder:
         if self._wake_in in ready:
             self._wake_in.recv(4096)
         with self._lock:
-            if self._cut:
-                return
             for s in self._listeners:
-                if s in ready:
+                if s in ready and self._open(s):
                     self._accept(s)
             dead = [pair for pair in self._pairs if not self._move(pair, ready)]
             for pair in dead:
@@ -136,20 +146,23 @@ class Forwarder:
             near, _ = listener.accept()
         except OSError:
             return
+        port = listener.getsockname()[1]
         try:  # loopback: answers at once, one way or the other
-            far = socket.create_connection((self._target, listener.getsockname()[1]), timeout=0.5)
+            far = socket.create_connection((self._target, port), timeout=0.5)
         except OSError:
             near.close()
             return
         for s in (near, far):
             s.setblocking(False)
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._pairs.append((_Half(near, far), _Half(far, near)))
+        self._pairs.append((_Half(port, FORTH, near, far), _Half(port, BACK, far, near)))
 
     def _move(self, pair, ready):
         now = time.monotonic()
         try:
             for half in pair:
+                if half.lane in self._cut:
+                    continue
                 if ready.get(half.source, 0) & selectors.EVENT_READ and half.size < BUFFER:
                     data = half.source.recv(CHUNK)
                     if data:

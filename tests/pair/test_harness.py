@@ -59,6 +59,23 @@ class Cable(unittest.TestCase):
         self.cable.heal()
         self.assertEqual(self.client.recv(6), b"during")
 
+    def test_cut_of_one_direction(self):
+        for way in (forwarder.FORTH, forwarder.BACK):
+            self.cable.cut(7001, way)
+            passed = self.cable.passed_bytes
+            self.client.sendall(b"during")
+            self.client.settimeout(0.2)
+            with self.assertRaises(TimeoutError):
+                self.client.recv(6)
+            self.assertEqual(self.cable.passed_bytes - passed, 0 if way == forwarder.FORTH else 6)
+            self.client.settimeout(5)
+            self.cable.heal()
+            self.assertEqual(self.client.recv(6), b"during")
+
+    def test_cut_of_another_port(self):
+        self.cable.cut(port=7002)
+        self.assertEqual(self.echo(b"passes"), b"passes")
+
     def test_delay(self):
         self.cable.delay(0.05)
         begin = time.monotonic()
