@@ -8,9 +8,16 @@
 #include <optional>
 
 #include "base/assert.h"
-#include "platform/scsi_replies.h"
+#include "initiator/scsi_replies.h"
 
 namespace duet::platform {
+
+using initiator::CommandKind;
+using initiator::judge;
+using initiator::parse_read_keys;
+using initiator::parse_read_reservation;
+using initiator::ScsiStatus;
+using initiator::Verdict;
 
 using ports::Attention;
 using ports::Done;

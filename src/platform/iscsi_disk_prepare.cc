@@ -7,10 +7,18 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "initiator/scsi_replies.h"
 #include "platform/iscsi_disk.h"
-#include "platform/scsi_replies.h"
 
 namespace duet::platform {
+
+using initiator::CommandKind;
+using initiator::judge;
+using initiator::parse_max_transfer_length;
+using initiator::parse_read_capacity16;
+using initiator::parse_unit_serial_number;
+using initiator::parse_write_cache_enabled;
+using initiator::Verdict;
 
 void IscsiDisk::on_session(bool logged_in) {
   loop_.cancel(prepare_timer_);

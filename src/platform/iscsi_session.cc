@@ -13,9 +13,14 @@
 #include <boost/asio/ip/address.hpp>
 
 #include "base/assert.h"
-#include "platform/scsi_replies.h"
+#include "initiator/scsi_replies.h"
 
 namespace duet::platform {
+
+using initiator::CommandKind;
+using initiator::judge;
+using initiator::parse_report_luns;
+using initiator::Verdict;
 namespace {
 
 // "address:port" or "[address]:port", so that libiscsi's name lookup never blocks the loop.

@@ -15,8 +15,8 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "initiator/scsi_verdict.h"
 #include "platform/event_loop.h"
-#include "platform/scsi_verdict.h"
 
 struct iscsi_context;
 struct scsi_task;
@@ -56,7 +56,7 @@ struct ScsiCommand {
   MutableBytes data_in;         // received straight into it; empty: into ScsiReply::data_in
 };
 struct ScsiReply {
-  ScsiStatus status;
+  initiator::ScsiStatus status;
   Bytes data_in;                    // valid during the callback
   std::size_t data_in_missing = 0;  // residual underflow, bytes
 };

@@ -1,8 +1,8 @@
-#include "platform/scsi_replies.h"
+#include "initiator/scsi_replies.h"
 
 #include <gtest/gtest.h>
 
-namespace duet::platform {
+namespace duet::initiator {
 namespace {
 
 std::vector<std::byte> from_hex(std::string_view hex) {
@@ -117,4 +117,4 @@ TEST(ScsiReplies, ReadReservation) {
 }
 
 }  // namespace
-}  // namespace duet::platform
+}  // namespace duet::initiator

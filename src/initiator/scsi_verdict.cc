@@ -1,6 +1,6 @@
-#include "platform/scsi_verdict.h"
+#include "initiator/scsi_verdict.h"
 
-namespace duet::platform {
+namespace duet::initiator {
 namespace {
 
 using Action = Verdict::Action;
@@ -80,4 +80,4 @@ Verdict judge(const ScsiStatus& s, CommandKind kind) {
   }
 }
 
-}  // namespace duet::platform
+}  // namespace duet::initiator

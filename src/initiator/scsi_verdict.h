@@ -8,7 +8,7 @@
 #include "base/result.h"
 #include "ports/disk.h"
 
-namespace duet::platform {
+namespace duet::initiator {
 
 // Status and sense as the disk sent them.
 struct ScsiStatus {
@@ -41,4 +41,4 @@ struct Verdict {
 
 Verdict judge(const ScsiStatus& status, CommandKind kind);
 
-}  // namespace duet::platform
+}  // namespace duet::initiator

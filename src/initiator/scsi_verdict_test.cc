@@ -1,8 +1,8 @@
-#include "platform/scsi_verdict.h"
+#include "initiator/scsi_verdict.h"
 
 #include <gtest/gtest.h>
 
-namespace duet::platform {
+namespace duet::initiator {
 namespace {
 
 using Action = Verdict::Action;
@@ -118,4 +118,4 @@ TEST(Verdict, AnAbortedReservationIsTheCallersToRepeat) {
 }
 
 }  // namespace
-}  // namespace duet::platform
+}  // namespace duet::initiator

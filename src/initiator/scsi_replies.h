@@ -11,7 +11,7 @@
 #include "base/result.h"
 #include "ports/disk.h"
 
-namespace duet::platform {
+namespace duet::initiator {
 
 struct Capacity {
   std::uint64_t size = 0;        // bytes
@@ -29,4 +29,4 @@ Result<std::vector<LunNumber>> parse_report_luns(Bytes reply);        // SPC-4 6
 Result<ports::RegisteredKeys> parse_read_keys(Bytes reply);           // SPC-4 6.15.2
 Result<ports::ReservationState> parse_read_reservation(Bytes reply);  // SPC-4 6.15.3
 
-}  // namespace duet::platform
+}  // namespace duet::initiator

@@ -1,10 +1,10 @@
-#include "platform/scsi_replies.h"
+#include "initiator/scsi_replies.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-namespace duet::platform {
+namespace duet::initiator {
 namespace {
 
 std::unexpected<Error> malformed(std::string_view what) {
@@ -115,4 +115,4 @@ Result<ports::ReservationState> parse_read_reservation(Bytes reply) {
   }
 }
 
-}  // namespace duet::platform
+}  // namespace duet::initiator
