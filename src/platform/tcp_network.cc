@@ -210,7 +210,10 @@ Result<std::unique_ptr<ports::Listener>> TcpNetwork::listen(const std::string& a
   set_option(socket.fd, SOL_SOCKET, SO_RCVBUF, socket_buffer_bytes);
   set_option(socket.fd, SOL_SOCKET, SO_SNDBUF, socket_buffer_bytes);
   if (local->family() == AF_INET6) set_option(socket.fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-  if (foreign) {
+  if (floating_.contains(address)) {
+    set_option(socket.fd, IPPROTO_IP, IP_FREEBIND, 1);
+    if (local->family() == AF_INET6) set_option(socket.fd, IPPROTO_IPV6, IPV6_FREEBIND, 1);
+  } else if (foreign) {
     auto interface = interface_of(address);
     if (!interface) return fail(ErrorCode::io_error, interface.error().message);
     if (::setsockopt(socket.fd, SOL_SOCKET, SO_BINDTODEVICE, interface->c_str(),

@@ -6,7 +6,9 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "platform/event_loop.h"
 #include "ports/stream.h"
@@ -21,6 +23,10 @@ class TcpNetwork final : public ports::Network {
 
   Result<std::unique_ptr<ports::Listener>> listen(const std::string& address, std::uint16_t port,
                                                   bool foreign, Accept accept) override;
+
+  // This address comes and goes: a listener on it needs no interface that has it now, and is never
+  // `foreign` to this machine.
+  void let_float(std::string address) { floating_.insert(std::move(address)); }
 
   std::size_t open_streams() const;
 
@@ -40,6 +46,7 @@ class TcpNetwork final : public ports::Network {
 
  private:
   std::shared_ptr<Core> core_;
+  std::set<std::string> floating_;
 };
 
 // The interface that holds a numeric address: what a socket is bound to so that it outranks

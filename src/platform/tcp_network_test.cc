@@ -274,6 +274,21 @@ TEST_F(TcpNetworkTest, ListensOnIpv6) {
 
 // A stopped owner's listener still takes connections in the kernel; nobody answers them. The
 // survivor's listener for the same address must get every new one.
+TEST_F(TcpNetworkTest, AFloatingAddressNeedNotBeHereYet) {
+  auto listen = [&](const char* address, bool foreign) {
+    return network_.listen(address, 0, foreign, [](auto) { return nullptr; });
+  };
+  for (auto address : {"192.0.2.11", "2001:db8::11"}) {
+    EXPECT_FALSE(listen(address, false)) << "nobody said that it floats";
+    EXPECT_FALSE(listen(address, true));
+    network_.let_float(address);
+    auto own = listen(address, false);
+    EXPECT_TRUE(own) << own.error().message;
+    auto foreign = listen(address, true);
+    EXPECT_TRUE(foreign) << foreign.error().message;
+  }
+}
+
 TEST_F(TcpNetworkTest, AForeignListenerOutranksAStoppedOwner) {
   int ready[2];
   ASSERT_EQ(::pipe(ready), 0);

@@ -1,0 +1,72 @@
+// ports::Addresses for Linux: rtnetlink for addresses and links, a packet socket for ARP and
+// neighbour discovery, raw TCP sockets for tickles. Needs CAP_NET_ADMIN and CAP_NET_RAW.
+//
+// The kernel carries a netlink request out before send() returns; its answer is read from the loop.
+// Our addresses bring a route to their network only when the interface has none of its own there,
+// and are never chosen as source of what this node sends by itself (deprecated).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "platform/event_loop.h"
+#include "platform/fd_watcher.h"
+#include "platform/neighbor_frames.h"
+#include "ports/addresses.h"
+
+namespace duet::platform {
+
+class NetlinkAddresses final : public ports::Addresses {
+ public:
+  static constexpr int max_attempts = 3;
+  static constexpr Duration retry_interval = milliseconds(100);
+  static constexpr int max_reads_per_turn = 64;
+
+  // Error: io_error (no netlink sockets).
+  static Result<std::unique_ptr<NetlinkAddresses>> open(EventLoop& loop);
+  ~NetlinkAddresses() override;
+
+  void bring_up(const ports::ServiceAddress& address, Duration lifetime,
+                ports::Done<void> done) override;
+  void take_down(const ports::ServiceAddress& address, ports::Done<void> done) override;
+  void announce(const ports::ServiceAddress& address) override;
+  void probe(const ports::ServiceAddress& address) override;
+  void tickle(const ports::ServiceAddress& address, std::uint16_t port,
+              const std::vector<Endpoint>& clients) override;
+  ports::AddressReport look(const ports::ServiceAddress& address) override;
+  void on_link(std::function<void()> callback) override { on_link_ = std::move(callback); }
+  void on_duplicate(
+      std::function<void(const ports::ServiceAddress&, const std::string&)> callback) override {
+    on_duplicate_ = std::move(callback);
+  }
+
+ private:
+  class Descriptor;
+  class Watch;
+  struct Request;
+
+  explicit NetlinkAddresses(EventLoop& loop);
+  void submit(Request request);
+  void send(std::uint32_t sequence);
+  void again(std::uint32_t sequence, int error);
+  void finish(std::uint32_t sequence, int error);
+  void read_answers();
+  void drain_monitor();
+  void watch(const ports::ServiceAddress& address);
+  void transmit(const ports::ServiceAddress& address, const std::vector<Frame>& frames);
+
+  EventLoop& loop_;
+  std::unique_ptr<Descriptor> route_, monitor_, packet_;
+  int packet_error_ = 0;  // why there is no packet socket
+  std::unique_ptr<FdWatcher> route_watcher_, monitor_watcher_;
+  std::uint32_t last_sequence_ = 0;
+  std::map<std::uint32_t, Request> requests_;  // under way, by sequence number
+  std::vector<std::unique_ptr<Watch>> watches_;
+  std::function<void()> on_link_;
+  std::function<void(const ports::ServiceAddress&, const std::string&)> on_duplicate_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace duet::platform

@@ -1,0 +1,247 @@
+// Against the kernel, in a network namespace of its own: two ends of a cable, "near" with the
+// addresses and "far" where the test listens. Needs root and the ip command; else skipped.
+#include "platform/netlink_addresses.h"
+
+#include <gtest/gtest.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <thread>
+
+namespace duet::platform {
+namespace {
+
+using ports::ServiceAddress;
+constexpr Duration limit = seconds(10);
+
+ServiceAddress on(const std::string& interface, const std::string& address, std::uint8_t prefix) {
+  return {interface, IpAddress::parse(address).value(), prefix};
+}
+const ServiceAddress v4 = on("near", "192.0.2.11", 24);
+const ServiceAddress v6 = on("near", "2001:db8::11", 64);
+
+bool run(const std::string& command) {
+  // By a shell of this thread, so in its network namespace.
+  // NOLINTNEXTLINE(bugprone-command-processor): fixed commands of a test
+  return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
+}
+
+// Every frame that arrives at an interface, from when it is made.
+class Listener {
+ public:
+  explicit Listener(const char* interface) {
+    fd_ = ::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ALL));
+    sockaddr_ll where{};
+    where.sll_family = AF_PACKET;
+    where.sll_protocol = htons(ETH_P_ALL);
+    where.sll_ifindex = static_cast<int>(::if_nametoindex(interface));
+    good_ = ::bind(fd_, reinterpret_cast<sockaddr*>(&where), sizeof where) == 0;
+  }
+  ~Listener() { ::close(fd_); }
+  bool hears(const std::function<bool(Bytes)>& wanted) {
+    std::array<std::byte, 2048> buffer;
+    ssize_t n = 0;
+    while (good_ && (n = ::recv(fd_, buffer.data(), buffer.size(), 0)) > 0) {
+      if (wanted(Bytes(buffer.data(), static_cast<std::size_t>(n)))) return true;
+    }
+    return false;
+  }
+  void say(const Frame& frame) {
+    ASSERT_EQ(::send(fd_, frame.data(), frame.size(), 0), static_cast<ssize_t>(frame.size()));
+  }
+
+ private:
+  int fd_;
+  bool good_;
+};
+
+struct Node {
+  EventLoop loop;
+  std::unique_ptr<NetlinkAddresses> addresses = NetlinkAddresses::open(loop).value();
+
+  // How it went, or "late".
+  std::string outcome(const std::function<void(ports::Done<void>)>& start) {
+    std::string how = "late";
+    start([&](Result<void> r) { how = r ? "" : r.error().message; });
+    EXPECT_EQ(how, "late") << "never from inside the call";
+    loop.run_until([&] { return how != "late"; }, limit);
+    return how;
+  }
+  std::string up(const ServiceAddress& a, Duration lifetime = seconds(60)) {
+    return outcome([&](auto done) { addresses->bring_up(a, lifetime, std::move(done)); });
+  }
+  std::string down(const ServiceAddress& a) {
+    return outcome([&](auto done) { addresses->take_down(a, std::move(done)); });
+  }
+  bool has(const ServiceAddress& a) { return addresses->look(a).present; }
+};
+
+// Runs `body` in a fresh namespace, in a thread of its own, as a namespace belongs to a thread.
+void in_namespace(const std::function<void()>& body) {
+  std::string why;
+  std::thread([&] {
+    if (::unshare(CLONE_NEWNET) != 0) {
+      why = "no network namespace can be made: needs root";
+    } else if (!run("ip link add near type veth peer name far && ip link set near up && "
+                    "ip link set far up && ip link set lo up")) {
+      why = "no virtual cable can be made: needs the ip command (iproute2)";
+    } else {
+      body();
+    }
+  }).join();
+  if (!why.empty()) GTEST_SKIP() << why;
+}
+
+TEST(NetlinkAddresses, ComeUpAndGoDown) {
+  in_namespace([] {
+    Node n;
+    for (const auto& a : {v4, v6}) {
+      EXPECT_FALSE(n.has(a));
+      EXPECT_EQ(n.up(a), "");
+      EXPECT_TRUE(n.has(a));
+      EXPECT_EQ(n.up(a), "") << "renewed";
+      EXPECT_TRUE(n.addresses->look(a).link);
+      n.addresses->take_down(a, [](Result<void>) {});
+      EXPECT_FALSE(n.has(a)) << "when the call returns";
+      EXPECT_EQ(n.down(a), "") << "there is nothing to do";
+    }
+  });
+}
+
+TEST(NetlinkAddresses, EndWithTheirLifetime) {
+  in_namespace([] {
+    Node n;
+    EXPECT_EQ(n.up(v4, seconds(1)), "");
+    EXPECT_EQ(n.up(v6, seconds(1)), "");
+    EXPECT_TRUE(n.has(v4));
+    std::function<void()> turn = [&] {  // nothing tells the loop: it looks now and then
+      n.loop.at(n.loop.now() + milliseconds(50), [&] { turn(); });
+    };
+    turn();
+    EXPECT_TRUE(n.loop.run_until([&] { return !n.has(v4) && !n.has(v6); }, limit));
+  });
+}
+
+TEST(NetlinkAddresses, AreNoSourceOfWhatTheNodeSends) {
+  in_namespace([] {
+    Node n;
+    ASSERT_TRUE(run("ip address add 2001:db8::1/64 dev near nodad"));
+    EXPECT_EQ(n.up(v6), "");
+    EXPECT_TRUE(run("ip -6 address show dev near deprecated | grep -q 2001:db8::11"));
+    // The route of the node's own address does not end with ours.
+    EXPECT_FALSE(run("ip -6 route show 2001:db8::/64 | grep -q expires"));
+    EXPECT_EQ(n.down(v6), "");
+    EXPECT_TRUE(run("ip -6 route show 2001:db8::/64 | grep -q near"));
+  });
+}
+
+TEST(NetlinkAddresses, OneGoesWithoutTheOtherInItsNetwork) {
+  in_namespace([] {
+    Node n;
+    auto other = on("near", "192.0.2.12", 24);
+    EXPECT_EQ(n.up(v4), "");
+    EXPECT_EQ(n.up(other), "");
+    EXPECT_EQ(n.down(v4), "");
+    EXPECT_TRUE(n.has(other)) << "the kernel would take secondary addresses along";
+  });
+}
+
+TEST(NetlinkAddresses, WhatIsLeftGoesWhereverItIs) {
+  in_namespace([] {
+    Node n;
+    ASSERT_TRUE(
+        run("ip address add 192.0.2.11/32 dev far && ip address add 192.0.2.11/28 dev near"));
+    ASSERT_TRUE(run("ip address add 2001:db8::11/128 dev far nodad"));
+    EXPECT_EQ(n.down(v4), "");
+    EXPECT_EQ(n.down(v6), "");
+    EXPECT_FALSE(run("ip address show | grep -q -e 192.0.2.11 -e 2001:db8::11"));
+  });
+}
+
+TEST(NetlinkAddresses, ErrorsNameInterfaceAddressAndCure) {
+  in_namespace([] {
+    Node n;
+    EXPECT_EQ(n.up(on("nowhere", "192.0.2.11", 24)),
+              "cannot bring up 192.0.2.11/24 on nowhere: there is no such interface; create it, or "
+              "correct service.interface");
+    EXPECT_FALSE(n.addresses->look(on("nowhere", "192.0.2.11", 24)).interface_exists);
+    ASSERT_TRUE(run("sysctl -w net.ipv6.conf.near.disable_ipv6=1") ||
+                run("echo 1 > /proc/sys/net/ipv6/conf/near/disable_ipv6"));
+    EXPECT_NE(n.up(v6).find("net.ipv6.conf.near.disable_ipv6=0"), std::string::npos);
+  });
+}
+
+TEST(NetlinkAddresses, AreAnnouncedToTheNeighbours) {
+  in_namespace([] {
+    Node n;
+    EXPECT_EQ(n.up(v4), "");
+    EXPECT_EQ(n.up(v6), "");
+    Listener far("far");
+    n.addresses->announce(v4);
+    EXPECT_TRUE(far.hears([](Bytes frame) {
+      auto claim = parse_arp(frame);
+      return claim && claim->address == v4.address;
+    }));
+    n.addresses->announce(v6);
+    EXPECT_TRUE(far.hears([](Bytes frame) {
+      if (frame.size() < 54) return false;
+      auto claim = parse_advertisement(frame.subspan(54));
+      return claim && claim->address == v6.address;
+    }));
+    // Nobody is harmed where there are no neighbours.
+    auto loopback = on("lo", "192.0.2.12", 32);
+    EXPECT_EQ(n.up(loopback), "");
+    n.addresses->announce(loopback);
+    n.addresses->probe(loopback);
+  });
+}
+
+TEST(NetlinkAddresses, HearWhoElseClaimsThem) {
+  in_namespace([] {
+    Node n;
+    std::vector<std::string> claims;
+    n.addresses->on_duplicate([&](const ServiceAddress& a, const std::string& hardware) {
+      claims.push_back(to_string(a.address) + " " + hardware);
+    });
+    EXPECT_EQ(n.up(v4), "");
+    EXPECT_EQ(n.up(v6), "");
+    Listener far("far");
+    HardwareAddress stranger{2, 0, 0, 0, 0, 9};
+    far.say(gratuitous_arp_reply(stranger, IpAddress::parse("192.0.2.99").value()));
+    far.say(gratuitous_arp_reply(stranger, v4.address));
+    EXPECT_TRUE(n.loop.run_until([&] { return claims.size() == 1; }, limit));
+    EXPECT_EQ(claims.back(), "192.0.2.11 02:00:00:00:00:09");
+    far.say(unsolicited_advertisement(stranger, v6.address));
+    EXPECT_TRUE(n.loop.run_until([&] { return claims.size() == 2; }, limit));
+    EXPECT_EQ(claims.back(), "2001:db8::11 02:00:00:00:00:09");
+    // An address that is down is nobody's business.
+    EXPECT_EQ(n.down(v4), "");
+    far.say(gratuitous_arp_reply(stranger, v4.address));
+    n.loop.run_until([] { return false; }, milliseconds(50));
+    EXPECT_EQ(claims.size(), 2u);
+  });
+}
+
+TEST(NetlinkAddresses, TellThatALinkChanged) {
+  in_namespace([] {
+    Node n;
+    EXPECT_EQ(n.up(v4), "");
+    int changes = 0;
+    n.addresses->on_link([&] { ++changes; });
+    ASSERT_TRUE(run("ip link set far down"));
+    EXPECT_TRUE(n.loop.run_until([&] { return !n.addresses->look(v4).link; }, limit));
+    EXPECT_TRUE(n.loop.run_until([&] { return changes > 0; }, limit));
+  });
+}
+
+}  // namespace
+}  // namespace duet::platform
