@@ -27,6 +27,10 @@ class Move:
     def note(self, t, text):
         self.notes.append((t, text))
 
+    def since_fault(self, phase):
+        """ms from the fault to the first event of that phase, or None."""
+        return next(((e.t - self.t0) / 1e6 for e in self.events if e.phase == phase), None)
+
 
 def _taken_over(pair, load, move, survivor):
     serving = pair.wait_event("takeover.serving", move.t0, 20, survivor.name)
@@ -35,9 +39,18 @@ def _taken_over(pair, load, move, survivor):
     move.takeover_pause_ms, move.takeover_pauses = window["pause_ms"], window["luns"]
 
 
+def _ready_for_giveback(victim, survivor):
+    """A node that an order has halted is switched on again."""
+    def ready(report):
+        if not victim.process.running():
+            victim.start()
+        return report["giveback"]["possible"]
+    survivor.wait_status(ready, 30, f"can give back to {victim.name}")
+
+
 def _give_back(pair, load, move, victim, survivor):
     """Waits until the repaired node is ready for it, gives back, waits for the mirror."""
-    survivor.wait_status(lambda s: s["giveback"]["possible"], 30, f"can give back to {victim.name}")
+    _ready_for_giveback(victim, survivor)
     load.mark(f"{move.kind}: giveback")
     t = pair_module.boottime_ns()
     move.note(t, f"operator: duet giveback {victim.name}")
@@ -51,10 +64,22 @@ def _give_back(pair, load, move, victim, survivor):
     return move
 
 
-def engine_panic(pair, load, victim):
+def planned(pair, load, victim, at_fault=lambda: None):
+    survivor = pair.partner_of(victim)
+    load.mark("planned: takeover")
+    at_fault()
+    move = Move("planned", pair_module.boottime_ns())
+    move.note(move.t0, f"operator: duet takeover {victim.name}")
+    survivor.must("takeover", victim.name)
+    _taken_over(pair, load, move, survivor)
+    return _give_back(pair, load, move, victim, survivor)
+
+
+def engine_panic(pair, load, victim, at_fault=lambda: None):
     survivor = pair.partner_of(victim)
     load.mark("panic: takeover")
     move = Move("panic", victim.crash_engine())
+    at_fault()
     move.note(move.t0, f"fault: SIGABRT to the engine of {victim.name}")
     _taken_over(pair, load, move, survivor)
     return _give_back(pair, load, move, victim, survivor)
@@ -83,3 +108,30 @@ def node_stopped(pair, load, victim, seconds=10):
     move.note(t, f"SIGCONT: {victim.name} goes on as if nothing had happened")
     pair.wait_event("node.fenced", t, 20, victim.name)
     return _give_back(pair, load, move, victim, survivor)
+
+
+def uncoordinated(pair, load, victim, boot_seconds):
+    """The way it is not done: first the giveback, to a node that is down, and then its boot. None if the
+    command does not know it. The pause is that of the giveback."""
+    survivor = pair.partner_of(victim)
+    load.mark("uncoordinated: takeover")
+    move = Move("uncoordinated", victim.kill())
+    _taken_over(pair, load, move, survivor)
+    load.mark("uncoordinated: giveback")
+    t = pair_module.boottime_ns()
+    move.note(t, f"operator: duet giveback {victim.name} --uncoordinated")
+    code, _, error = survivor.duet("giveback", victim.name, "--uncoordinated")
+    if code == 0:
+        time.sleep(max(boot_seconds - (pair_module.boottime_ns() - t) / 1e9, 0))  # it boots
+    elif code != 2:
+        raise RuntimeError(f"giveback --uncoordinated: {code}: {error}")
+    victim.start()
+    if code == 2:
+        _give_back(pair, load, move, victim, survivor)
+        return None
+    up = pair.wait_event("node.up", t, 40, victim.name)
+    load.wait_flowing(up.t, 10 * pair.scale)
+    move.giveback_pause_ms = load.mark("quiet")["pause_ms"]
+    pair.wait_healthy()
+    move.events = pair.events.since(move.t0)
+    return move

@@ -70,7 +70,7 @@ def remove_stale_nvram():
 
 
 class Shelf:
-    """One duet-shelf with four disks of 1 GiB, and a portal for each node's path."""
+    """One duet-shelf with four disks, and a portal for each node's path."""
 
     DISKS = 4
 
@@ -87,7 +87,7 @@ class Shelf:
         self.directory.mkdir(exist_ok=True)
         portals = [f"{self.hosts[node]}:{ISCSI_PORT}" for node in NODES]
         argv = [self.pair.program("duet-shelf"), "--dir", self.directory, "--disks", self.DISKS,
-                "--size", "1G", "--iqn", self.iqn, "--control", self.control]
+                "--size", self.pair.disk_size, "--iqn", self.iqn, "--control", self.control]
         for portal in portals:
             argv += ["--portal", portal]
         self.process = self.pair.spawn(argv, f"shelf-{self.owner}.log")
@@ -285,10 +285,11 @@ class Node:
 
 
 class Pair:
-    def __init__(self, cable=False, keep=False, overrides=None):
+    def __init__(self, cable=False, keep=False, overrides=None, disk_size="1G"):
         """`cable`: the interconnect runs through forwarders that can be cut. `keep`: the processes
         outlive us. `overrides`: of the configuration, as for Node.write_config."""
         self.scale = time_scale()
+        self.disk_size = disk_size
         self.cable = cable
         self.keep = keep
         self.overrides = overrides or {}
@@ -368,7 +369,9 @@ class Pair:
         return self.url(node_name, number)
 
     def url(self, node_name, lun):
+        """libiscsi takes the number as it is on the wire: flat space addressing from 256 on (SAM-5 4.7)."""
         node = self.nodes[node_name]
+        lun = lun if lun < 256 else 0x4000 | lun
         return f"iscsi://{node.service_address}:{ISCSI_PORT}/{node.iqn}/{lun}"
 
     def wait_event(self, phase, since, timeout=20, node=None):
