@@ -7,6 +7,11 @@ namespace duet {
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 
+// Called first, if set. A simulator of whole nodes throws from it: there, the process that failed
+// is an object. Programs that are shipped never set one.
+using AssertionHandler = void (*)(const char* expression, const char* file, int line);
+void set_assertion_handler(AssertionHandler handler);
+
 }  // namespace duet
 
 #define ASSERT(expression) \
