@@ -59,6 +59,8 @@ class Client final : private ClientSession::Owner {
          const std::vector<std::unique_ptr<SharedLun>>& luns, Options options, Violate violate);
   ~Client() override;
 
+  std::function<void(const BlockRange&, Stamp)> on_acknowledged;  // a write was; may be null
+
   void start();
   void stop();   // nothing new; what is under way is retried until answered
   void sweep();  // after stop(): reads all that was ever used, once

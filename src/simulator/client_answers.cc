@@ -112,6 +112,7 @@ void Client::good(const CommandPtr& pointer, const ClientSession::Answer& answer
       for (std::uint32_t i = 0; i < command.range.count; ++i) {
         seen_[{lun.number, command.range.first + i}] = command.value;
       }
+      if (on_acknowledged) on_acknowledged(command.range, command.value);
       break;
     case Kind::reserve_out:
       lun.reservations->end(ReservationModel::Outcome::good);

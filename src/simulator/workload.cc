@@ -110,6 +110,9 @@ void Workload::start() {
           [this, identity](const std::string& invariant, std::string what) {
             violate(identity, invariant, std::move(what));
           }));
+      side.clients.back()->on_acknowledged = [this](const BlockRange& range, Stamp stamp) {
+        if (on_acknowledged) on_acknowledged(range, stamp);
+      };
       side.clients.back()->start();
     }
   }

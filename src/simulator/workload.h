@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,6 +41,8 @@ class Workload {
 
   // I18: every client got its answers since then, and waits for nothing. Empty: so it is.
   std::string unserved_since(Instant since) const;
+  // A write was answered GOOD. For checkers.
+  std::function<void(const BlockRange&, Stamp)> on_acknowledged;
   std::vector<const Client*> clients() const;
   History& history(NodeId identity) { return *sides_[identity.value()].history; }
   Client::Counters totals() const;

@@ -1,0 +1,404 @@
+#include "simulator/checkers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/coverage.h"
+#include "disk/areas.h"
+#include "disk/reservation_key.h"
+#include "filesystem/pool_format.h"
+#include "nvlog/control_block.h"
+#include "nvlog/record.h"
+#include "simulator/sim_node.h"
+
+namespace duet::simulator {
+namespace {
+
+constexpr Checker table[] = {
+    {"I1", "no acknowledged write is lost while at most one node fails at a time",
+     "final sweep over all blocks ever used, judged by the history"},
+    {"I2", "at most one node answers for an identity and epoch, and no older one after it",
+     "every byte a server hands to the network"},
+    {"I3", "once fenced, no write of a node reaches a disk", "every write that lands on a medium"},
+    {"I4", "what is acknowledged is in both NVRAMs, on disk, or the mailbox said otherwise first",
+     "one in four acknowledged writes: rings of both nodes, superblock, mailbox"},
+    {"I5", "epochs and PRGENERATION never decrease",
+     "mailboxes and superblocks that land, reservations of disks and LUNs"},
+    {"I6", "the keys on every disk of a served identity are the serving node's only",
+     "registered keys, every 20 ms"},
+    {"I7", "a node with an unknown mailbox never serves", "every beginning of service"},
+    {"I8", "replaying twice is replaying once", "history after replays that were cut off"},
+    {"I9", "a record is replayed only if newer than the consistency point",
+     "log positions of superblocks that land never go back"},
+    {"I12", "no data disk is ever without a reservation once its node has served", "every step"},
+    {"I13", "the history of each block is linearizable, COMPARE AND WRITE included",
+     "history, when nothing is under way on a block"},
+    {"I14", "a COMPARE AND WRITE executes exactly once",
+     "history: contradictions that a repetition explains"},
+    {"I15", "reservations and identity of a LUN are equal before and after a failover",
+     "model of the reservations against every answer; serial numbers after every login"},
+    {"I16", "one node answers for an address", "listeners with a valid lease, every 20 ms"},
+    {"I17", "nothing is given back to a node without progress",
+     "mailbox writes of a giveback against the structure of the other node"},
+    {"I18", "after faults stop, every identity is served again within a bound",
+     "every client, at the end"},
+};
+
+NodeId writer_of(const scsi::Nexus& nexus) {
+  return nexus.initiator_name == "red" ? NodeId(1) : NodeId(2);
+}
+
+// Calls `use` with each whole block of `area` that the write contains.
+template <class Use>
+void for_blocks(const SimUnit::Landed& landed, const disk::Area& area, Use use) {
+  constexpr std::uint64_t size = disk::area_block_size;
+  for (std::uint64_t at = area.offset; at < area.end(); at += size) {
+    if (landed.offset <= at && at + size <= landed.offset + landed.bytes.size()) {
+      use(landed.bytes.subspan(at - landed.offset, size));
+    }
+  }
+}
+
+}  // namespace
+
+std::span<const Checker> all_checkers() {
+  return table;
+}
+
+Checkers::Checkers(World& world, Workload& workload)
+    : world_(world),
+      workload_(workload),
+      layout_(nvlog::RegionLayout::of_size(world.shape().nvram_size).value()) {
+  for (std::uint8_t n : {1, 2}) {
+    identities_[n].id = NodeId(n);
+    for (auto& unit : world.shelf(NodeId(n))) {
+      units_.push_back({.unit = unit.get(), .foreign_since = {}});
+      unit->on_landed = [this, before = std::move(unit->on_landed)](const SimUnit& u,
+                                                                    const SimUnit::Landed& landed) {
+        if (before) before(u, landed);
+        on_landed(u, landed);
+      };
+    }
+  }
+  world.clients().on_server_send = [this, before = std::move(world.clients().on_server_send)](
+                                       const ClientNetwork::ServerSend& send) {
+    if (before) before(send);
+    on_server_send(send);
+  };
+  workload.on_acknowledged = [this](const BlockRange& range, Stamp stamp) {
+    on_acknowledged(range, stamp);
+  };
+  world.after_step.emplace_back([this, alive = alive_] {
+    if (*alive) check_units();
+  });
+  look_again();
+}
+
+Checkers::~Checkers() {
+  *alive_ = false;
+  for (Unit& unit : units_) unit.unit->on_landed = nullptr;
+  world_.clients().on_server_send = nullptr;
+  workload_.on_acknowledged = nullptr;
+}
+
+void Checkers::violate(NodeId identity, std::string_view invariant, std::string what) {
+  if (!world_.excuse(identity).empty()) return;
+  world_.violate(invariant, std::move(what));
+}
+
+std::string Checkers::name(NodeId node) const {
+  return node == no_node ? "nobody" : world_.config(NodeId(1)).name_of(node);
+}
+
+void Checkers::look_again() {
+  world_.outside().at(world_.now() + look_interval, [this, alive = alive_] {
+    if (!*alive) return;
+    look();
+    look_again();
+  });
+}
+
+// ---- what lands on the disks: I3, I5, I9, I17 ----
+
+void Checkers::on_landed(const SimUnit& unit, const SimUnit::Landed& landed) {
+  Identity& identity = identities_[unit.options().owner.value()];
+  const NodeId writer = writer_of(landed.nexus);
+  const scsi::Reservations& reservations = unit.reservations();
+  if (!landed.aborting && reservations.reservation() &&
+      reservations.find(landed.nexus) == nullptr) {
+    violate(identity.id, "I3",
+            fmt::format("a write of {} ({} bytes at {}) lands on disk {} although {} holds it",
+                        name(writer), landed.bytes.size(), landed.offset, unit.options().name,
+                        disk::describe(reservations.holder_key())));
+  }
+  if (landed.offset < disk::mailbox_area.end()) {
+    for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
+      for_blocks(landed, disk::mailbox_copy(copy),
+                 [&](Bytes block) { check_mailbox_write(identity, writer, unit, block); });
+    }
+    return;
+  }
+  const disk::Area superblocks{disk::data_offset, 2 * disk::area_block_size};
+  if (landed.offset < superblocks.end()) {
+    for_blocks(landed, superblocks,
+               [&](Bytes block) { check_superblock_write(identity, unit, block); });
+  }
+}
+
+void Checkers::check_mailbox_write(Identity& identity, NodeId writer, const SimUnit& unit,
+                                   Bytes block) {
+  const auto written = ha::decode_mailbox(block);
+  if (!written || written->identity != identity.id) return;
+  if (!identity.mailbox) identity.mailbox = mailbox_on_disk(identity.id);
+  if (identity.mailbox) {
+    const ha::Mailbox& before = *identity.mailbox;
+    if (written->epoch < before.epoch) {
+      violate(identity.id, "I5",
+              fmt::format("{} writes epoch {} into the mailbox of {} on {}, where epoch {} was",
+                          name(writer), written->epoch.value(), name(identity.id),
+                          unit.options().name, before.epoch.value()));
+    }
+    if (written->generation > before.generation) check_giveback(before, *written, writer);
+    if (written->generation <= before.generation) return;
+  }
+  identity.mailbox = *written;
+}
+
+void Checkers::check_giveback(const ha::Mailbox& before, const ha::Mailbox& after, NodeId writer) {
+  const NodeId home = after.identity;
+  if (writer == home || before.taken_over_by != writer || after.taken_over_by != no_node) return;
+  const Duration still = world_.now() - nodes_[home.value()].progressed;
+  if (still > progress_limit) {
+    violate(home, "I17",
+            fmt::format("{} gives back to {}, which has made no progress for {} ms", name(writer),
+                        name(home), still / milliseconds(1)));
+  }
+}
+
+void Checkers::check_superblock_write(Identity& identity, const SimUnit& unit, Bytes block) {
+  const auto written = filesystem::decode_superblock(block);
+  if (!written) return;
+  if (written->epoch < identity.pool_epoch) {
+    violate(identity.id, "I5",
+            fmt::format("a superblock of epoch {} lands on {}, where epoch {} was",
+                        written->epoch.value(), unit.options().name, identity.pool_epoch.value()));
+  }
+  if (written->position.sequence < identity.position.sequence) {
+    violate(
+        identity.id, "I9",
+        fmt::format("the superblock of generation {} on {} contains the log through {}, that "
+                    "of generation {} through {}",
+                    written->generation, unit.options().name, written->position.sequence.value(),
+                    identity.pool_generation, identity.position.sequence.value()));
+  }
+  if (written->generation <= identity.pool_generation) return;
+  identity.pool_generation = written->generation;
+  identity.pool_epoch = written->epoch;
+  identity.position = written->position;
+}
+
+// ---- who answers: I2 ----
+
+void Checkers::on_server_send(const ClientNetwork::ServerSend& send) {
+  for (Identity& identity : identities_) {
+    if (identity.id == no_node ||
+        world_.config(identity.id).services[identity.id.value()].address != send.address) {
+      continue;
+    }
+    const Epoch epoch = world_.node(send.node).served(identity.id).epoch;
+    auto& answered = identity.answered;
+    if (answered.node != no_node && answered.node != send.node && epoch <= answered.epoch) {
+      violate(identity.id, "I2",
+              fmt::format("{} answers for {} under epoch {} after {} has under epoch {}",
+                          name(send.node), name(identity.id), epoch.value(), name(answered.node),
+                          answered.epoch.value()));
+    }
+    if (epoch >= answered.epoch) answered = {send.node, epoch};
+  }
+}
+
+// ---- acknowledgements: I4 ----
+
+Bytes Checkers::region(NodeId node) const {
+  SimNvram& nvram = world_.node(node).nvram();
+  return nvram.persistent() ? nvram.durable() : nvram.visible();
+}
+
+void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
+  if (stamp == 0 || ++acknowledgements_ % acknowledgements_looked_at != 0) return;
+  const nvlog::Extent place = layout_.ring(range.identity);
+  const auto ring = [&](NodeId node) { return region(node).subspan(place.offset, place.length); };
+  const auto is_it = [&](const nvlog::RecordView& record) {
+    return record.header.kind == nvlog::RecordKind::write &&
+           record.header.identity == range.identity && record.header.words[0] == range.lun &&
+           record.header.words[1] == range.first * block_size &&
+           record.payload.size() == std::size_t{range.count} * block_size &&
+           read_block(record.payload.first(block_size), range, range.first) == stamp;
+  };
+  // Both rings hold it at the same address. Not in a ring at all: a consistency point has it.
+  for (std::uint8_t n : {1, 2}) {
+    const auto control = nvlog::read_control_block(region(NodeId(n)), layout_, range.identity);
+    std::uint64_t address = control.tail.lap * place.length + control.tail.offset;
+    while (auto record = nvlog::read_record(ring(NodeId(n)), address)) {
+      if (record->end <= address || record->end - address > place.length) break;
+      address = record->end;
+      if (!is_it(*record)) continue;
+      const auto other =
+          nvlog::read_record(ring(NodeId(static_cast<std::uint8_t>(3 - n))), record->address);
+      if (other && is_it(*other)) return;
+      if (position_on_disk(range.identity).sequence >= record->header.sequence) return;
+      const auto mailbox = mailbox_on_disk(range.identity);
+      if (!mailbox || mailbox->durability == Durability::local) return;
+      violate(range.identity, "I4",
+              fmt::format("a write of {} blocks at {} to LUN {} of {} was acknowledged; its record "
+                          "{} is in the NVRAM of {} only, the consistency point holds the log "
+                          "through {}, the mailbox says {}",
+                          range.count, range.first, range.lun, name(range.identity),
+                          record->header.sequence.value(), name(NodeId(n)),
+                          position_on_disk(range.identity).sequence.value(),
+                          duet::name(mailbox->durability)));
+      return;
+    }
+  }
+}
+
+std::optional<ha::Mailbox> Checkers::mailbox_on_disk(NodeId identity) const {
+  std::optional<ha::Mailbox> newest;
+  for (const auto& unit : world_.shelf(identity)) {
+    for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
+      const disk::Area area = disk::mailbox_copy(copy);
+      auto mailbox = ha::decode_mailbox(unit->peek(area.offset, area.size));
+      if (mailbox && (!newest || mailbox->generation > newest->generation)) newest = *mailbox;
+    }
+  }
+  return newest;
+}
+
+nvlog::LogPosition Checkers::position_on_disk(NodeId identity) const {
+  std::uint64_t generation = 0;
+  nvlog::LogPosition position;
+  for (const auto& unit : world_.shelf(identity)) {
+    for (std::uint64_t slot : {0, 1}) {
+      auto superblock = filesystem::decode_superblock(
+          unit->peek(disk::data_offset + slot * disk::area_block_size, disk::area_block_size));
+      if (!superblock || superblock->generation < generation) continue;
+      generation = superblock->generation;
+      position = superblock->position;
+    }
+  }
+  return position;
+}
+
+// ---- after every step: I5, I12 ----
+
+void Checkers::check_units() {
+  for (Unit& each : units_) {
+    const SimUnit& unit = *each.unit;
+    if (!unit.powered()) {
+      each.reserved = false;
+      each.generation = 0;
+      continue;
+    }
+    const scsi::Reservations& reservations = unit.reservations();
+    if (reservations.generation() < each.generation) {
+      violate(unit.options().owner, "I5",
+              fmt::format("PRGENERATION of disk {} goes from {} to {}", unit.options().name,
+                          each.generation, reservations.generation()));
+    }
+    each.generation = reservations.generation();
+    if (each.reserved && !reservations.reservation()) {
+      violate(unit.options().owner, "I12",
+              fmt::format("disk {} is without a reservation", unit.options().name));
+    }
+    each.reserved = reservations.reservation().has_value();
+  }
+}
+
+// ---- every now and then: I6, I7, I16, and the progress for I17 ----
+
+void Checkers::look() {
+  for (std::uint8_t n : {1, 2}) {
+    look_at_progress(NodeId(n));
+    look_at_service(identities_[n]);
+  }
+  for (Unit& unit : units_) look_at_keys(unit);
+}
+
+void Checkers::look_at_progress(NodeId node) {
+  Node& seen = nodes_[node.value()];
+  const auto structure = interconnect::decode_state_structure(world_.node(node).published_state());
+  if (!structure) return;
+  if (structure->progress == seen.progress && structure->nonce == seen.nonce) return;
+  seen = {structure->progress, structure->nonce, world_.now()};
+}
+
+void Checkers::look_at_service(Identity& identity) {
+  const auto& service = world_.config(identity.id).services[identity.id.value()];
+  unsigned answering = 0;
+  for (std::uint8_t n : {1, 2}) {
+    const SimNode& node = world_.node(NodeId(n));
+    const auto served = node.served(identity.id);
+    if (node.lease_valid(identity.id) &&
+        world_.clients().listening(NodeId(n), service.address, service.port)) {
+      ++answering;
+    }
+    if (std::exchange(identity.was_serving[n], served.serving) || !served.serving) continue;
+    const auto mailbox = mailbox_on_disk(identity.id);
+    if (!mailbox || mailbox->epoch < served.epoch ||
+        (mailbox->epoch == served.epoch && mailbox->server != NodeId(n))) {
+      violate(identity.id, "I7",
+              fmt::format("{} serves {} under epoch {}; the mailbox {}", name(NodeId(n)),
+                          name(identity.id), served.epoch.value(),
+                          mailbox ? fmt::format("says epoch {}, server {}", mailbox->epoch.value(),
+                                                name(mailbox->server))
+                                  : "is unreadable"));
+    }
+  }
+  if (answering > 1) {
+    violate(identity.id, "I16", fmt::format("both nodes answer at {}", service.address));
+  }
+}
+
+void Checkers::look_at_keys(Unit& each) {
+  const SimUnit& unit = *each.unit;
+  const NodeId identity = unit.options().owner;
+  NodeId serving = no_node;
+  for (std::uint8_t n : {1, 2}) {
+    const SimNode& node = world_.node(NodeId(n));
+    if (node.served(identity).serving && node.lease_valid(identity)) serving = NodeId(n);
+  }
+  const ClusterId cluster = world_.config(identity).cluster;
+  const bool foreign =
+      serving != no_node && unit.powered() && !unit.hanging() && !unit.path_cut(serving) &&
+      std::ranges::any_of(unit.reservations().registrations(), [&](const auto& registration) {
+        return !disk::belongs_to(registration.key, serving, cluster);
+      });
+  if (!foreign) {
+    each.foreign_since.reset();
+    return;
+  }
+  if (!each.foreign_since) each.foreign_since = world_.now();
+  if (world_.now() - *each.foreign_since <= foreign_key_limit) return;
+  std::string keys;
+  for (const auto& registration : unit.reservations().registrations()) {
+    keys += ", " + disk::describe(registration.key);
+  }
+  violate(identity, "I6",
+          fmt::format("{} serves {}; on disk {} are registered{}", name(serving), name(identity),
+                      unit.options().name, keys));
+}
+
+// ---- I18 ----
+
+void Checkers::check_liveness(Instant since) {
+  for (std::uint8_t n : {1, 2}) {
+    if (!world_.excuse(NodeId(n)).empty()) return;
+  }
+  const std::string unserved = workload_.unserved_since(since);
+  if (!unserved.empty()) world_.violate("I18", unserved);
+}
+
+}  // namespace duet::simulator
