@@ -8,13 +8,13 @@ import figures
 import load as load_module
 import moves
 import pair as pair_module
-import processes
 
 LUNS = (1, 100, 1000)
 NVRAM = ("64MiB", "1GiB")
 KINDS = (("planned", moves.planned), ("panic", moves.engine_panic))
-FULL = 0.85  # of what the log takes while no consistency point can end
-FILL_LIMIT = 60  # s
+# MiB to write for a log that is full: of 32 MiB to four fifths, as clients wait beyond that; of 512 MiB as
+# much as the memory for changes (256 MiB) lets in before a consistency point has to end.
+FULL = {"64MiB": 26, "1GiB": 230}
 
 
 def _rows(name, rows):
@@ -55,29 +55,16 @@ def luns(repeat):
 
 
 class Fill:
-    """Fills the log of red: its consistency points cannot end while one of its disks hangs."""
+    """Writes into the log of red what stays there: no consistency point ends while a disk is so slow."""
 
-    def __init__(self, pair, url):
-        self.pair = pair
+    def __init__(self, pair, url, nvram):
         self.shelf = pair.shelves["red"]
-        self.shelf.command("hang 3")  # carries data only, so nobody notices
-        self.process = processes.Process(
-            [pair.program("duet-io"), "--pattern", "write", "--size", "262144", "--depth", "8",
-             "--warm-up", "0", "--seconds", str(FILL_LIMIT), url], stdout=subprocess.DEVNULL,
-            log=pair.directory / "fill.log")
-
-    def wait(self):
-        """Until it is as full as it gets. Returns the bytes in the log."""
-        level = [0]
-
-        def full():
-            own = pair_module.identity(self.pair.red.status(), "red")
-            stands = own["log_used"] == level[0] and level[0] > 1 << 20
-            level[0] = own["log_used"]
-            return stands or level[0] > FULL * own["log_size"]
-        processes.wait_until(full, FILL_LIMIT, "the log fills", interval=0.2)
-        self.process.end()
-        return level[0]
+        self.shelf.command("slow 3 4000")  # carries data only, so nobody notices
+        argv = ["qemu-io", "-f", "raw", "-t", "none"]
+        for at in range(FULL[nvram]):
+            argv += ["-c", f"write {at}M 1M"]
+        subprocess.run([*argv, url], check=True, timeout=120, capture_output=True,
+                       stdin=subprocess.DEVNULL)
 
     def let_go(self):
         self.shelf.command("heal all")
@@ -85,31 +72,24 @@ class Fill:
 
 def log(repeat):
     """Pause of a takeover by panic and by order with nothing in the log, and with as much as it takes."""
-    rows, out = {}, []
+    rows = {}
     for size in NVRAM:
         overrides = {"nvram.size": f'"{size}"', "engine.cache": '"256MiB"'}
         with pair_module.Pair(overrides=overrides, disk_size="4G") as pair:
             pair.start()
             fill_url = pair.create_lun("red", "fill", "4GiB")
             urls = [pair.create_lun("red", "watched", "64MiB")]
-            with load_module.Load(pair, urls) as load:
+            # Of its first extent only, which is not on the slow disk.
+            with load_module.Load(pair, urls, extra=("--blocks", "512")) as load:
                 for state in ("empty", "full"):
-                    cells, level = {}, 0
+                    cells = {}
                     for _ in range(repeat):
                         for kind, act in KINDS:
-                            move, level = _one(pair, load, act, fill_url if state == "full" else None)
+                            let_go = Fill(pair, fill_url, size).let_go if state == "full" else lambda: None
+                            move = act(pair, load, pair.red, let_go)
                             cells.setdefault(f"{kind} takeover", []).append(move.takeover_pause_ms)
-                    label = f"NVRAM {size} {state}" + (f" {level >> 20} MiB" if level else "")
+                    label = f"{size}, {FULL[size] if state == 'full' else 0} MiB in log"
                     rows[label] = cells
                     print(f"{label}: {cells}", file=sys.stderr, flush=True)
                 load.stop()
-    table, out = _rows("pause, ms", rows)
-    return table, out
-
-
-def _one(pair, load, act, fill_url):
-    if not fill_url:
-        return act(pair, load, pair.red), 0
-    fill = Fill(pair, fill_url)
-    level = fill.wait()
-    return act(pair, load, pair.red, fill.let_go), level
+    return _rows("pause, ms", rows)
