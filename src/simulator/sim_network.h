@@ -4,6 +4,7 @@
 // node's do.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -76,6 +77,7 @@ class ClientNetwork {
   bool listening(NodeId node, const std::string& address, std::uint16_t port) const;
 
   static constexpr Duration connect_limit = seconds(3);
+  static constexpr Duration move_notice_max = milliseconds(1500);
 
   // For checkers: a server hands bytes to the network: what a client will see.
   struct ServerSend {
@@ -84,6 +86,10 @@ class ClientNetwork {
     std::size_t size;
   };
   std::function<void(const ServerSend&)> on_server_send;
+
+  // Whether this machine has power: only then does its kernel answer for dead processes.
+  void set_machine_up(NodeId node, bool up) { machines_up_[node.value()] = up; }
+  bool machine_up(NodeId node) const { return machines_up_[node.value()]; }
 
   // ---- faults ----
   struct Faults {
@@ -111,10 +117,12 @@ class ClientNetwork {
   Instant arrival(Instant& last);
   const Listening* newest(const Where& where) const;
   void establish(const std::shared_ptr<ClientStream>& client);
+  void moved(const std::string& address, NodeId to);
 
   Process& outside_;
   Random& random_;
   std::map<Where, std::vector<Listening>> listening_;
+  std::array<bool, 3> machines_up_{};
   std::uint64_t order_ = 0;
   std::uint32_t last_client_ = 0;
   std::vector<std::weak_ptr<ServerStream>> streams_;

@@ -16,15 +16,17 @@
 namespace duet::simulator {
 
 class World;
+class SimDisk;
 class SimEngineProcess;
 class SimInterconnect;
 
 class SimNode {
  public:
-  SimNode(World& world, NodeId self);
+  SimNode(World& world, NodeId self, bool persistent_nvram, std::uint64_t seed);
   ~SimNode();
 
   NodeId self() const { return self_; }
+  const std::string& name() const;
 
   // ---- what checkers see ----
   bool powered() const { return powered_; }
@@ -35,7 +37,6 @@ class SimNode {
   struct Served {
     bool serving = false;  // its target listens
     Epoch epoch;           // of the last order to assume
-    Instant since{};
   };
   Served served(NodeId identity) const;
   // Replies for this identity may leave now.
@@ -58,7 +59,7 @@ class SimNode {
   // Starts a halted node again.
   void start_again();
   // Refused at once when no daemon runs.
-  void operate(ha::OperatorVerb verb, NodeId node, bool force, node::Supervisor::OperatorDone done);
+  void operate(ha::OperatorRequest request, node::Supervisor::OperatorDone done);
   // Like `duet lun create`.
   void create_lun(NodeId identity, const std::string& name, std::uint64_t size,
                   node::Supervisor::LunDone done);
@@ -66,18 +67,21 @@ class SimNode {
 
  private:
   void boot();
+  void boot_soon(Duration delay);
+  void kill_supervisor_after_panic();
   void end_daemon(bool announce);
+  BootNonce new_nonce();
 
   World& world_;
   NodeId self_;
   SimNvram nvram_;
   bool powered_ = false;
   bool halted_ = false;
-  std::uint64_t boots_ = 0;
+  std::uint64_t starts_ = 0;
   std::unique_ptr<Process> process_;  // the supervisor
   std::unique_ptr<SimEngineProcess> engine_;
   std::unique_ptr<SimInterconnect> interconnect_;
-  std::vector<std::unique_ptr<class SimDisk>> disks_;
+  std::vector<std::unique_ptr<SimDisk>> disks_;
   std::unique_ptr<node::Supervisor> supervisor_;
   Random random_;
 };

@@ -108,6 +108,7 @@ class Process final : public ports::Scheduler {
  private:
   friend class Clock;
   void arrive(std::uint32_t slot, std::uint32_t generation);
+  void wake_at(Instant when);
   void drain();
 
   Clock& clock_;
@@ -123,7 +124,9 @@ class Process final : public ports::Scheduler {
     std::uint32_t generation;
   };
   std::deque<Waiting> backlog_;  // fell due while the process did not run
-  bool draining_ = false;        // a wake-up is in the queue
+  static constexpr std::uint32_t no_slot = ~0u;
+  std::uint32_t wake_slot_ = no_slot;  // the wake-up in the queue
+  std::uint32_t wake_generation_ = 0;
 };
 
 }  // namespace duet::simulator

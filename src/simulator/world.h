@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,10 +15,24 @@
 #include <vector>
 
 #include "node/config.h"
+#include "simulator/sabotage.h"
 #include "simulator/sim_network.h"
 #include "simulator/sim_scheduler.h"
 
 namespace duet::simulator {
+
+// What a failed assertion throws inside of a simulated process. Elsewhere it aborts as ever.
+struct SimulatedPanic {
+  std::string what;
+};
+class InNodeProcess {
+ public:
+  InNodeProcess() { ++depth; }
+  ~InNodeProcess() { --depth; }
+  InNodeProcess(const InNodeProcess&) = delete;
+  InNodeProcess& operator=(const InNodeProcess&) = delete;
+  static inline int depth = 0;
+};
 
 class SimNode;        // sim_node.h
 class SimUnit;        // sim_disk.h: a disk of a shelf
@@ -27,8 +42,17 @@ inline constexpr std::size_t disks_per_shelf = 3;
 
 struct WorldOptions {
   std::uint64_t seed = 1;
-  std::string sabotage;      // name of a safeguard left out (sabotage.h); empty: none
+  Sabotage sabotage;         // which safeguard is left out
   bool print_trace = false;  // every line, as it comes
+};
+
+// What a seed makes of the world before anything happens in it.
+struct Shape {
+  bool persistent_nvram = true;
+  bool hardware_rdma = false;  // reaches the memory of a stopped process
+  bool write_cache = false;    // of the disks
+  bool auto_giveback = false;
+  std::uint64_t nvram_size = 0;
 };
 
 struct Violation {
@@ -65,10 +89,14 @@ class World {
   // What node `self` was configured with; services[], timers and names are the same on both.
   const node::Config& config(NodeId self) const { return configs_[self.value()]; }
   const WorldOptions& options() const { return options_; }
+  const Shape& shape() const { return shape_; }
+  const Sabotage& sabotage() const { return options_.sabotage; }
 
   // ---- findings ----
   // The first one counts.
   void violate(std::string_view invariant, std::string what);
+  // An assertion failed in a process of this node: a finding, whatever it was doing.
+  void panicked(NodeId node, std::string_view process, const std::string& what);
   const Violation* violation() const { return violated_ ? &violation_ : nullptr; }
   // Why data or service of an identity may legitimately be missing (I1 allows it), e.g. "NVRAM of
   // both nodes lost". Empty: no excuse.
@@ -84,10 +112,12 @@ class World {
 
  private:
   void make_configs();
-  void make_shelves();
+  void make_shelf(NodeId owner);
+  void format(NodeId owner);
 
   WorldOptions options_;
   Random random_;
+  Shape shape_;
   Clock clock_;
   std::unique_ptr<Process> outside_;
   std::array<node::Config, 3> configs_;
@@ -99,6 +129,8 @@ class World {
   Violation violation_;
   std::array<std::string, 3> excuses_;
   std::deque<std::string> lines_;
+  Instant busy_at_{};
+  std::uint64_t steps_at_ = 0;
 };
 
 }  // namespace duet::simulator
