@@ -74,6 +74,9 @@ int run(const std::string& config_path, std::uint64_t nonce) {
   crash_at_once();
 
   platform::TcpNetwork network(loop);
+  for (const auto& service : config->services) {
+    if (service.managed()) network.let_float(service.address);
+  }
   std::array<Shelf, 3> disks;
   node::Engine::Ports ports{loop, **nvram, **mirror, network, supervisor, memory->state(), {}};
   for (std::uint8_t n : {1, 2}) {

@@ -24,6 +24,7 @@
 #include "platform/engine_child.h"
 #include "platform/event_loop.h"
 #include "platform/fabric_interconnect.h"
+#include "platform/netlink_addresses.h"
 #include "platform/unix_channel.h"
 
 namespace duet {
@@ -106,8 +107,12 @@ int run(const std::string& config_path) {
   auto engine = platform::EngineChild::create(loop, {engine_program(), "--config", config_path});
   if (!engine) return give_up(engine.error().message);
 
+  auto addresses = platform::NetlinkAddresses::open(loop);
+  if (!addresses) return give_up(addresses.error().message);
+
   node::Supervisor::Ports ports{loop,        **link,       **engine,      {},
                                 first_nonce, random_nonce, wall_clock_ns, log_event};
+  ports.addresses = addresses->get();
   std::array<Shelf, 3> disks;
   for (std::uint8_t n : {1, 2}) {
     disks[n] = open_shelf(loop, *config, NodeId(n), disk::KeyRole::supervisor, disk_limit);

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <sstream>
 
+#include "base/assert.h"
 #include "base/bytes.h"
 
 namespace duet::node {
@@ -189,6 +190,32 @@ void read_interconnect_and_nvram(const toml::table& root, Config& c, std::string
   nvram.boolean("allow_volatile", c.allow_volatile_nvram);
 }
 
+void read_service(Table& t, ServiceConfig& service) {
+  t.known({"identity", "iqn", "address", "port", "interface", "prefix"});
+  t.text("iqn", service.iqn);
+  t.text("address", service.address);
+  t.port("port", service.port, false, false);
+  t.text("interface", service.interface, false);
+  if (!service.managed()) {
+    if (t.has("prefix")) t.complain("'service.prefix' needs 'service.interface'");
+    return;
+  }
+  auto address = IpAddress::parse(service.address);
+  if (!address || !address->unicast()) {
+    t.complain("'service.address' must be the numeric unicast address (no IPv6 link-local one) " +
+               std::string("that service.interface gets, for example \"192.0.2.11\""));
+    return;
+  }
+  constexpr std::size_t longest_name = 15;  // IFNAMSIZ - 1
+  if (service.interface.size() > longest_name ||
+      service.interface.find_first_of("/ \t\n") != std::string::npos) {
+    t.complain("'service.interface' must be the name of a network interface");
+  }
+  std::int64_t prefix = address->bits();
+  t.number("prefix", 1, address->bits(), prefix, false);
+  service.prefix = static_cast<std::uint8_t>(prefix);
+}
+
 void read_takeover(const toml::table& root, Config& c, std::string* error) {
   Table t(root.get_as<toml::table>("takeover"), "takeover", error);
   t.known({"state_read_ms", "heartbeat_ms", "interconnect_silence_ms", "mailbox_silence_ms",
@@ -235,6 +262,12 @@ ClusterId cluster_id(std::string_view cluster_name) {
   return ClusterId(load_le<std::uint64_t>(reinterpret_cast<const std::byte*>(digest.data())));
 }
 
+ports::ServiceAddress ServiceConfig::managed_address() const {
+  auto parsed = IpAddress::parse(address);
+  ASSERT(managed() && parsed);
+  return {interface, *parsed, prefix};
+}
+
 Result<NodeId> Config::find_node(std::string_view name_or_number) const {
   for (std::uint8_t n : {1, 2}) {
     if (name_or_number == node_names[n] || name_or_number == std::to_string(n)) return NodeId(n);
@@ -258,12 +291,8 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
       t.text("iqn", c.shelves[node].iqn);
       t.luns("luns", c.shelves[node].luns);
     });
-    per_node(root, "service", "identity", &error, [&](Table& t, std::size_t node) {
-      t.known({"identity", "iqn", "address", "port"});
-      t.text("iqn", c.services[node].iqn);
-      t.text("address", c.services[node].address);
-      t.port("port", c.services[node].port, false, false);
-    });
+    per_node(root, "service", "identity", &error,
+             [&](Table& t, std::size_t node) { read_service(t, c.services[node]); });
     Table engine(root.get_as<toml::table>("engine"), "engine", &error);
     engine.known({"cache", "progress_limit_ms"});
     engine.size("cache", 1ull << 20, c.cache_size);

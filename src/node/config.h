@@ -11,6 +11,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "ports/addresses.h"
 
 namespace duet::node {
 
@@ -23,6 +24,12 @@ struct ServiceConfig {  // what the clients of one identity see
   std::string iqn;
   std::string address;
   std::uint16_t port = 3260;
+  std::string interface{};  // that gets the address; empty: not managed, it is local on both nodes
+  std::uint8_t prefix = 0;  // of its network, when managed
+
+  bool managed() const { return !interface.empty(); }
+  // Requires: managed(), and checked by parse_config().
+  ports::ServiceAddress managed_address() const;
 };
 struct TimerConfig {
   Duration state_read = milliseconds(50);

@@ -87,6 +87,44 @@ TEST(Config, NamesWhatIsWrong) {
   EXPECT_NE(error_with("id = 2", "id = ").find("test: "), std::string::npos);
 }
 
+std::string with_service(const std::string& address, const std::string& more) {
+  std::string text = good;
+  std::string from = "address = \"127.0.0.12\"\n";
+  text.replace(text.find(from), from.size(), "address = \"" + address + "\"\n" + more);
+  return text;
+}
+
+TEST(Config, AnAddressWithoutInterfaceIsNotManaged) {
+  auto c = parse_config(good, "test");
+  ASSERT_TRUE(c);
+  EXPECT_FALSE(c->services[2].managed());
+}
+
+TEST(Config, AServiceAddressGoesToAnInterface) {
+  auto c = parse_config(with_service("192.0.2.12", "interface = \"eth0\"\nprefix = 24\n"), "test");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_TRUE(c->services[2].managed());
+  EXPECT_EQ(c->services[2].managed_address(),
+            (ports::ServiceAddress{"eth0", IpAddress::parse("192.0.2.12").value(), 24}));
+  c = parse_config(with_service("2001:db8::12", "interface = \"eth0\"\n"), "test");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->services[2].prefix, 128);
+  auto error = [](const std::string& address, const std::string& more) {
+    auto refused = parse_config(with_service(address, more), "test");
+    return refused ? "accepted" : refused.error().message;
+  };
+  EXPECT_EQ(error("192.0.2.12", "prefix = 24\n"),
+            "test: 'service.prefix' needs 'service.interface'");
+  EXPECT_EQ(error("192.0.2.12", "interface = \"eth0\"\nprefix = 33\n"),
+            "test: 'service.prefix' must be a number from 1 to 32");
+  EXPECT_EQ(error("192.0.2.12", "interface = \"eth0/1\"\n"),
+            "test: 'service.interface' must be the name of a network interface");
+  for (auto address : {"blue.example", "fe80::12", "0.0.0.0", "224.0.0.1"}) {
+    EXPECT_NE(error(address, "interface = \"eth0\"\n").find("numeric unicast"), std::string::npos)
+        << address;
+  }
+}
+
 TEST(Config, SizesHaveBinarySuffixes) {
   EXPECT_EQ(parse_size("512").value(), 512u);
   EXPECT_EQ(parse_size("3GiB").value(), 3ull << 30);

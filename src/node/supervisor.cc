@@ -74,7 +74,16 @@ ha::Config core_config(const Config& config) {
 }  // namespace
 
 Supervisor::Supervisor(const Config& config, Ports ports)
-    : config_(config), ports_(std::move(ports)), watchdog_(config.progress_limit) {}
+    : config_(config),
+      ports_(std::move(ports)),
+      watchdog_(config.progress_limit),
+      addresses_(config_, ports_.scheduler, ports_.addresses,
+                 {[this](ha::Severity severity, std::string phase, std::string text) {
+                    note(severity, std::move(phase), std::move(text));
+                  },
+                  [this](std::vector<std::byte> message) {
+                    ports_.interconnect.send(std::move(message), [](Result<void>) {});
+                  }}) {}
 
 Supervisor::~Supervisor() = default;
 
@@ -86,9 +95,11 @@ void Supervisor::start() {
     feed(ha::LinkChanged{state});
   });
   ports_.interconnect.on_message([this](Bytes message) {
+    if (addresses_.on_message(message)) return;
     feed(ha::MessageArrived{std::vector<std::byte>(message.begin(), message.end())});
   });
   ports_.interconnect.on_partner([this](const ports::Partner& partner) { greet(partner); });
+  addresses_.start();
   announce_clients(0);
   attach_disks();
   watch_engine();
@@ -102,6 +113,7 @@ void Supervisor::announce_clients(std::uint16_t mirror_port) {
 }
 
 void Supervisor::greet(const ports::Partner& partner) {
+  addresses_.on_partner();
   for (const auto& client : partner.clients) {
     if (client.name != mirror_client || client.memory == config_.nvram_size) continue;
     note(ha::Severity::error, "mirror.size",
@@ -255,6 +267,7 @@ void Supervisor::perform(ha::SendMessage& action) {
 void Supervisor::perform(ha::RenewLease& action) {
   ports_.engine.shared().lease_until[action.identity.value()].store(
       action.until.time_since_epoch().count(), std::memory_order_release);
+  addresses_.on_lease(action.identity, action.until);
 }
 
 void Supervisor::perform(ha::StartEngine&) {
@@ -270,6 +283,7 @@ void Supervisor::perform(ha::StartEngine&) {
 
 void Supervisor::perform(ha::StopEngine&) {
   engine_stop_expected_ = true;
+  addresses_.withdraw_all();
   if (ports_.engine.running()) {
     ports_.engine.kill();
   } else {
@@ -333,6 +347,7 @@ void Supervisor::perform(ha::EndBoot& action) {
 }
 
 void Supervisor::end_boot(const ha::EndBoot& order) {
+  addresses_.withdraw_all();
   drop_leases();
   for (auto& [number, timer] : timers_) ports_.scheduler.cancel(timer);
   timers_.clear();
@@ -389,6 +404,22 @@ void Supervisor::engine_fact(ReadyFact& fact) {
   feed(ha::EngineReady{fact.nvram, fact.persistent, fact.mirror_port});
 }
 
+// Up last: the engine listens.
+void Supervisor::engine_fact(AssumedFact& fact) {
+  feed(core_event(fact));
+  if (!engine_stop_expected_ && !between_boots_) addresses_.serve(fact.identity);
+}
+
+// Down before anybody hears of it.
+void Supervisor::engine_fact(ReleasedFact& fact) {
+  addresses_.withdraw(fact.identity);
+  feed(core_event(fact));
+}
+
+void Supervisor::engine_fact(EngineReport& fact) {
+  engine_report_ = std::move(fact);
+}
+
 void Supervisor::engine_fact(LogFact& fact) {
   note(static_cast<ha::Severity>(fact.severity), std::move(fact.phase), std::move(fact.text));
 }
@@ -437,6 +468,7 @@ void Supervisor::drop_engine_requests(const std::string& why) {
 }
 
 void Supervisor::engine_ended(const std::string& how) {
+  addresses_.withdraw_all();  // clients must not stay on the corpse
   watchdog_.ended();
   engine_report_ = {};
   drop_engine_requests("the engine ended");

@@ -15,6 +15,7 @@
 #include "node/engine_channel.h"
 #include "node/engine_watchdog.h"
 #include "node/event_log.h"
+#include "node/service_addresses.h"
 #include "ports/disk.h"
 #include "ports/engine_process.h"
 #include "ports/interconnect.h"
@@ -34,6 +35,7 @@ class Supervisor {
     std::function<BootNonce()> new_nonce;         // random, never 0
     std::function<std::int64_t()> wall_clock_ns;  // since 1970, for people only
     std::function<void(const admin::EventItem&)> log;
+    ports::Addresses* addresses = nullptr;  // null: service addresses are not managed
   };
   Supervisor(const Config& config, Ports ports);
   ~Supervisor();
@@ -60,6 +62,7 @@ class Supervisor {
   const EngineReport& engine_report() const { return engine_report_; }
   bool nvram_persistent() const { return nvram_persistent_; }
   BootNonce nonce() const { return nonce_; }
+  const ServiceAddresses& addresses() const { return addresses_; }
   const std::string& link_why() const { return link_why_; }
   Ports& ports() { return ports_; }
   void note(ha::Severity severity, std::string phase, std::string text);
@@ -115,7 +118,9 @@ class Supervisor {
   void engine_said(Bytes bytes);
   void engine_fact(ReadyFact& fact);
   void engine_fact(LunAnswer& fact);
-  void engine_fact(EngineReport& fact) { engine_report_ = std::move(fact); }
+  void engine_fact(AssumedFact& fact);
+  void engine_fact(ReleasedFact& fact);
+  void engine_fact(EngineReport& fact);
   void engine_fact(LogFact& fact);
   template <class Fact>
   void engine_fact(Fact& fact);
@@ -149,6 +154,7 @@ class Supervisor {
   std::unordered_map<std::uint64_t, OperatorDone> operator_requests_;
   std::uint64_t last_request_ = 0;
   EventLog events_;
+  ServiceAddresses addresses_;
   std::function<void()> on_halted_;
 };
 
