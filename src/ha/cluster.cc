@@ -206,9 +206,19 @@ void Cluster::send(NodeId to, const Event& event) {
 }
 
 void Cluster::order(NodeId node, OperatorVerb verb, NodeId about, bool force) {
-  deliver(node_of(node),
-          OperatorRequest{
-              .request = 1000 + answers.size(), .verb = verb, .node = about, .force = force});
+  order(node, OperatorRequest{.verb = verb, .node = about, .force = force});
+}
+
+std::uint64_t Cluster::order(NodeId node, OperatorRequest request) {
+  request.request = ++last_request_;
+  deliver(node_of(node), request);
+  return request.request;
+}
+
+std::optional<OperatorAnswer> Cluster::answer_to(std::uint64_t request) const {
+  auto found = std::find_if(answers.rbegin(), answers.rend(),
+                            [&](const auto& a) { return a.request == request; });
+  return found != answers.rend() ? std::optional(*found) : std::nullopt;
 }
 
 void Cluster::deliver(Node& node, const Event& event) {
@@ -237,7 +247,10 @@ void Cluster::deliver(Node& node, const Event& event) {
 void Cluster::perform(Node& node, const Action& action) {
   std::visit(
       Overloaded{
-          [&](const PublishState& a) { node.published = a.structure; },
+          [&](const PublishState& a) {
+            check_published(node, a.structure);
+            node.published = a.structure;
+          },
           [&](const SetTimer& a) {
             auto version = ++node.timer_version;
             auto delay =
@@ -281,17 +294,10 @@ void Cluster::perform(Node& node, const Action& action) {
           },
           [&](const AssumeIdentity& a) { assume(node, a); },
           [&](const ReleaseIdentity& a) { release(node, a.identity); },
-          [&](const PrepareIdentity& a) {
-            at_engine(node, random(Duration(20000), milliseconds(2)),
-                      [this, &node, a] { deliver(node, IdentityPrepared{a.identity, true, {}}); });
-          },
-          [&](const DropPrepared&) {},
-          [&](const HandOverIdentity& a) {
-            at_engine(node, random(Duration(20000), milliseconds(2)), [this, &node, a] {
-              deliver(node, HandOverFailed{a.identity, "no hand-over in this test"});
-            });
-          },
-          [&](const CancelHandOver&) {},
+          [&](const PrepareIdentity& a) { prepare(node, a.identity); },
+          [&](const DropPrepared&) { node.engine.prepared = false; },
+          [&](const HandOverIdentity& a) { hand_over(node, a.identity); },
+          [&](const CancelHandOver& a) { cancel_hand_over(node, a.identity); },
           [&](const GrantDurability& a) {
             auto it = node.engine.serving.find(a.identity);
             if (it == node.engine.serving.end()) return;
@@ -438,7 +444,7 @@ bool Cluster::serves(NodeId id, NodeId identity) const {
   if (!node.powered || node.paused || !node.core) return false;
   auto it = node.engine.serving.find(identity);
   return it != node.engine.serving.end() && it->second.assumed && !it->second.releasing &&
-         node.lease[identity.value()] > now_;
+         !it->second.handed_over && node.lease[identity.value()] > now_;
 }
 
 Duration Cluster::longest_pause(NodeId id) {

@@ -36,6 +36,11 @@ struct Options {
   std::uint64_t errors_per_10000 = 0;  // disk commands that fail, done or not
   std::uint64_t slow_per_100 = 1;      // disk commands that take tens of milliseconds
   Duration boot_time = milliseconds(200);
+  Duration prepare = milliseconds(20);
+  Duration hand_over = milliseconds(10);  // the drain
+  std::uint64_t prepare_fails_per_100 = 0;
+  std::uint64_t hand_over_fails_per_100 = 0;
+  bool hand_over_hangs = false;  // nor does a cancellation help
 };
 
 class Cluster {
@@ -65,6 +70,11 @@ class Cluster {
   void stop_errors() { options_.errors_per_10000 = 0; }
   void blip(NodeId identity, bool forget_registrations);  // shelf power
   void order(NodeId at, OperatorVerb verb, NodeId about, bool force = false);
+  std::uint64_t order(NodeId at, OperatorRequest request);  // its number
+  Options& change() { return options_; }
+  // What was answered last to an order; nothing: none yet.
+  std::optional<OperatorAnswer> answer_to(std::uint64_t request) const;
+  bool prepared(NodeId node) const { return node_of(node).engine.prepared; }
   void send(NodeId to, const Event& event);  // straight into a core
   ClusterDisk& disk(DiskRef ref) { return disks_[ref.identity.value() - 1].at(ref.index); }
   // At most one write is torn: the next mailbox write to this copy.
@@ -102,6 +112,8 @@ class Cluster {
     Epoch epoch;
     bool assumed = false;
     bool releasing = false;
+    bool handing_over = false, handed_over = false;
+    std::uint64_t hand_over_run = 0;
     ReservationKey key;
     std::uint64_t value = 0;
     std::optional<Durability> granted;
@@ -118,6 +130,7 @@ class Cluster {
     bool mirror_up = false;
     BootNonce mirror_boot;
     bool partner_fenced = false;
+    bool prepared = false;
   };
   struct InFlight {
     std::uint64_t boot;
@@ -185,6 +198,11 @@ class Cluster {
   void register_next(Node& node, AssumeIdentity order, std::uint8_t index);
   void open_pool(Node& node, AssumeIdentity order);
   void release(Node& node, NodeId identity);
+  void prepare(Node& node, NodeId identity);
+  void hand_over(Node& node, NodeId identity);
+  void drain(Node& node, NodeId identity, std::uint64_t run);
+  void cancel_hand_over(Node& node, NodeId identity);
+  void check_published(Node& node, const StateStructure& said);
   void choose_mode(Node& node, NodeId identity);
   void ask_mode(Node& node, NodeId identity, Durability mode, std::uint64_t since);
   void client(NodeId identity);
@@ -221,6 +239,7 @@ class Cluster {
   std::array<Identity, 2> identities_;
   std::map<std::uint64_t, InFlight> in_flight_;
   std::uint64_t last_command_ = 0;
+  std::uint64_t last_request_ = 1000;
   bool link_cut_ = false;
   std::optional<std::pair<DiskRef, int>> tear_;
   std::vector<Line> log_;

@@ -12,6 +12,7 @@ namespace duet::ha::testing {
 // ---- engine ----
 
 void Cluster::assume(Node& node, const AssumeIdentity& order) {
+  if (order.identity != node.id) node.engine.prepared = false;  // used now
   auto& s = node.engine.serving[order.identity];
   s = {};
   s.epoch = order.epoch;
@@ -185,6 +186,7 @@ void Cluster::client(NodeId identity) {
     auto it = node.engine.serving.find(identity);
     if (it == node.engine.serving.end() || !it->second.assumed || it->second.releasing) continue;
     auto& s = it->second;
+    if (s.handing_over || s.handed_over) continue;
     // I2: whoever may answer a read knows every acknowledged write.
     if (node.lease[identity.value()] > now_ && s.value < identity_of(identity).acknowledged) {
       violation("I2: node " + std::to_string(node.id.value()) + " may answer with " +

@@ -373,8 +373,7 @@ TEST_P(Scenario, refusals_change_nothing_and_say_why) {
     NodeId about;
     Reason why;
   };
-  for (const auto& row : {Row{red, OperatorVerb::takeover, red, Reason::ask_the_partner},
-                          Row{red, OperatorVerb::giveback, blue, Reason::not_taken_over},
+  for (const auto& row : {Row{red, OperatorVerb::giveback, blue, Reason::not_taken_over},
                           Row{red, OperatorVerb::giveback, red, Reason::ask_the_partner},
                           Row{red, OperatorVerb::halt, blue, Reason::ask_the_node},
                           Row{red, OperatorVerb::takeover, NodeId(3), Reason::no_such_node}}) {

@@ -45,6 +45,7 @@ void Core::notice_gap(Output& out) {
   if (gap <= scheduling_gap) return;
   world_.monitor.forgive(gap);
   world_.watch.forgive(gap);
+  takeover_.forgive(gap);
   if (dead_since_) *dead_since_ += gap;
   if (gap <= world_.config.timers.lease() || ending_) return;
   out.log(Severity::warning, "node.paused",
@@ -117,6 +118,9 @@ void Core::route_mailboxes(Output& out) {
       case Purpose::durability:
         durability_.on_mailbox(*outcome, identity, world_, out);
         break;
+      case Purpose::halt:
+        on_halt_marked(*outcome, out);
+        break;
       case Purpose::status:
         if (outcome->kind == MailboxKeeper::Outcome::Kind::known && takeover_.idle()) {
           world_.mailbox(identity) = outcome->mailbox;
@@ -160,49 +164,6 @@ void Core::on(const PartnerStateRead& event, Output& out) {
   world_.monitor.on_state_read(event.bytes, out.now());
 }
 
-void Core::on(const MessageArrived& event, Output& out) {
-  auto message = decode_message(event.bytes);
-  if (!message || message->cluster != world_.config.cluster ||
-      message->sender != world_.partner()) {
-    ++invalid_messages_;
-    return;
-  }
-  auto* die = std::get_if<PleaseDie>(&message->body);
-  bool known_sender = message->sender_nonce == world_.monitor.nonce();
-  if (message->addressee != world_.nonce || (!die && !known_sender)) {
-    ++stale_messages_;
-    return;
-  }
-  if (ending_) return;
-  std::visit(
-      Overloaded{
-          [&](const MirrorOffer& offer) {
-            mirror_.on_offer(offer, message->sender_nonce, world_, out);
-          },
-          [&](const PanicNotice&) {
-            world_.monitor.on_panic_notice(message->sender_nonce);
-            out.log(Severity::error, "partner.panic_seen", "the partner says that it panicked");
-          },
-          [&](const PleaseDie& please) {
-            if (boot_.holding() && please.epoch > world_.boot_epoch) {
-              world_.fenced =
-                  "the partner has taken over under epoch " + std::to_string(please.epoch.value());
-            } else {
-              ++stale_messages_;
-            }
-          },
-          [&](const PleaseShutdown&) {
-            out.log(Severity::notice, "node.please_shutdown", "the partner takes over by order");
-            begin_ending({.shown = NodeState::shutting_down,
-                          .why = Reason::operator_order,
-                          .reboot = true,
-                          .text = "shut down for a takeover by order"},
-                         true, out);
-          },
-      },
-      message->body);
-}
-
 void Core::on(const EngineReady& event, Output& out) {
   ++world_.progress;
   world_.engine = event;
@@ -215,6 +176,9 @@ void Core::on(const EngineEnded& event, Output& out) {
     if (!ending_->engine_ended) {
       ending_->engine_ended = true;
       ending_->until = out.now() + farewell;
+      if (ending_->shown == NodeState::halted) {
+        world_.send(Departed{}, world_.monitor.nonce(), out);
+      }
     }
     return;
   }
@@ -266,9 +230,19 @@ void Core::on(const ReleaseFailed& event, Output& out) {
   giveback_.on_release_failed(event.why, world_, out);
 }
 
-void Core::on(const IdentityPrepared&, Output&) {}
-void Core::on(const IdentityHandedOver&, Output&) {}
-void Core::on(const HandOverFailed&, Output&) {}
+void Core::on(const IdentityPrepared& event, Output& out) {
+  if (!ending_ && event.identity == world_.partner()) takeover_.on_prepared(event, world_, out);
+}
+
+void Core::on(const IdentityHandedOver& event, Output& out) {
+  if (ending_ || event.identity != world_.self()) return;
+  departure_.on_handed_over(event.stored, world_, out);
+}
+
+void Core::on(const HandOverFailed& event, Output& out) {
+  if (ending_ || event.identity != world_.self()) return;
+  departure_.on_hand_over_failed(event.why, world_, out);
+}
 
 void Core::on(const DurabilityWanted& event, Output&) {
   if (event.identity != NodeId(1) && event.identity != NodeId(2)) return;
@@ -300,6 +274,11 @@ std::array<bool, 3> Core::served() const {
   return served;
 }
 
+// While we take over, or serve, the partner's identity its heartbeats mean nothing.
+bool Core::listening() const {
+  return !takeover_.against_partner() || giveback_.letting_go();
+}
+
 ReservationType Core::hold_type(NodeId identity) const {
   bool exclusive = identity == world_.partner() && giveback_.idle();
   return exclusive ? ReservationType::exclusive_access_registrants_only
@@ -323,7 +302,7 @@ bool Core::settle_once(Output& out) {
           "a reservation keeps our heartbeats out of identity " + std::to_string(identity.value());
     }
   }
-  if (takeover_.idle() || giveback_.letting_go()) world_.watch.on_time(out);
+  if (listening()) world_.watch.on_time(out);
   verifier_.advance(world_, held(), out);
   if (world_.suspended && verifier_.idle() && !world_.fenced) {
     world_.suspended = false;
@@ -333,11 +312,16 @@ bool Core::settle_once(Output& out) {
   bool changed = boot_.advance(world_, out) || leftovers_.advance(world_, out) ||
                  (!world_.suspended && takeover_.advance(world_, out)) ||
                  (!world_.suspended && giveback_.advance(world_, takeover_, out)) ||
+                 departure_.advance(world_, out) || settle_halting(out) ||
                  durability_.advance(world_, served(), out);
   if (!world_.fenced) changed = changed || trigger_takeover(out);
-  mirror_.advance(world_, takeover_.idle(), out);
+  mirror_.advance(world_, !takeover_.against_partner(), out);
   if (world_.fenced) {
     end_fenced(out);
+    return false;
+  }
+  if (departure_.leaving()) {
+    leave(out);
     return false;
   }
   return changed;
@@ -359,12 +343,12 @@ bool Core::trigger_takeover(Output& out) {
   else if (!dead_since_)
     dead_since_ = out.now();
   if (!boot_.up() || !leftovers_.done() || world_.suspended || !world_.engine ||
-      !takeover_.may_begin(out.now())) {
+      departure_.departing() || halting_ || !takeover_.may_begin(out.now())) {
     return false;
   }
   const auto& mailbox = world_.mailbox(world_.partner());
   if (mailbox && mailbox->taken_over_by == world_.self()) {
-    takeover_.begin(Reason::resumed, 0, false, world_, out);
+    takeover_.begin({.trigger = Reason::resumed}, world_, out);
     return true;
   }
   const auto& timers = world_.config.timers;
@@ -372,6 +356,8 @@ bool Core::trigger_takeover(Output& out) {
   auto patience = world_.self() > world_.partner() ? timers.tie_break_delay : Duration{};
   switch (verdict) {
     case Verdict::alive:
+      takeover_.forget_refusal();
+      return false;
     case Verdict::suspect:
       return false;
     case Verdict::absent:
@@ -384,7 +370,7 @@ bool Core::trigger_takeover(Output& out) {
     case Verdict::gone:
       break;
   }
-  takeover_.begin(world_.monitor.reason(world_.watch, out.now()), 0, false, world_, out);
+  takeover_.begin({.trigger = world_.monitor.reason(world_.watch, out.now())}, world_, out);
   return true;
 }
 
@@ -408,6 +394,7 @@ void Core::read_partner(Output& out) {
 NodeState Core::state() const {
   if (ending_) return ending_->engine_ended ? ending_->shown : last_state_;
   if (!boot_.up()) return boot_.shown();
+  if (departure_.departing()) return NodeState::shutting_down;
   if (giveback_.giving()) return NodeState::giving_back;
   return takeover_.holding() ? NodeState::taken_over_partner : NodeState::up;
 }
@@ -451,9 +438,10 @@ void Core::publish(Output& out) {
 void Core::arm_timer(Output& out) {
   Instant next = std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(),
                            leftovers_.next_time(), takeover_.next_time(), giveback_.next_time(),
-                           durability_.next_time(), verifier_.next_time(), mirror_.next_time()});
+                           departure_.next_time(), durability_.next_time(), verifier_.next_time(),
+                           mirror_.next_time(), halting_ ? halting_->retry : never});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
-  if (takeover_.idle() || giveback_.letting_go()) next = std::min(next, world_.watch.next_time());
+  if (listening()) next = std::min(next, world_.watch.next_time());
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {
     next = std::min(next, takeover_.retry_at());
   }
@@ -466,6 +454,18 @@ void Core::arm_timer(Output& out) {
 }
 
 // ---- ends ----
+
+// The gate of the acknowledgements is closed before anybody hears that we have left (P2).
+void Core::leave(Output& out) {
+  bool quiet = departure_.quiet();
+  begin_ending({.shown = NodeState::halted,
+                .why = Reason::handed_over,
+                .reboot = true,
+                .request = departure_.take_request(),
+                .text = quiet ? "handed over to the partner" : "the engine did not hand over"},
+               true, out);
+  if (quiet) world_.send(Departed{}, world_.monitor.nonce(), out);
+}
 
 void Core::begin_ending(Ending ending, bool stop_engine, Output& out) {
   for (auto& lease : world_.leases) lease.stop(out);

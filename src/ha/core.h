@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "ha/boot.h"
+#include "ha/departure.h"
 #include "ha/durability.h"
 #include "ha/giveback.h"
 #include "ha/hold_verifier.h"
@@ -25,6 +26,7 @@
 #include "ha/mirror_control.h"
 #include "ha/snapshot.h"
 #include "ha/takeover.h"
+#include "ha/veto.h"
 #include "ha/world.h"
 
 namespace duet::ha {
@@ -51,6 +53,13 @@ class Core {
     std::uint64_t request = 0;  // of the operator
     std::string text;
     Instant until{};
+  };
+
+  // `halt --no-takeover`: the mailbox is told before anything ends.
+  struct Halting {
+    std::uint64_t request = 0;
+    int attempts = 0;
+    Instant retry{};
   };
 
   void route(const Event& event, Output& out);
@@ -80,7 +89,18 @@ class Core {
   void takeover_order(const OperatorRequest& request, Output& out);
   void giveback_order(const OperatorRequest& request, Output& out);
   void halt_order(const OperatorRequest& request, Output& out);
-  Reason takeover_obstacle(Instant now) const;
+  void cancel_order(const OperatorRequest& request, Output& out);
+  void ask_partner(const OperatorRequest& request, std::vector<Reason> overrides, Output& out);
+  Vetoes takeover_vetoes(Instant now) const;
+  Vetoes giveback_vetoes(Instant now) const;
+  void halt(std::uint64_t request, Output& out);
+  void on_halt_marked(const MailboxKeeper::Outcome& outcome, Output& out);
+  bool settle_halting(Output& out);
+
+  // core_messages.cc
+  void heard(const Message& message, Output& out);
+  void please_takeover(const PleaseTakeover& please, Output& out);
+  void please_shutdown(const PleaseShutdown& please, BootNonce sender, Output& out);
 
   void notice_gap(Output& out);
   void settle(Output& out);
@@ -90,6 +110,7 @@ class Core {
   void read_partner(Output& out);
   void publish(Output& out);
   void arm_timer(Output& out);
+  void leave(Output& out);
   void begin_ending(Ending ending, bool stop_engine, Output& out);
   void settle_ending(Output& out);
   void end_fenced(Output& out);
@@ -97,6 +118,7 @@ class Core {
 
   bool holds(NodeId identity) const;
   std::array<bool, 3> held() const;
+  bool listening() const;
   std::array<bool, 3> served() const;
   ports::ReservationType hold_type(NodeId identity) const;
   NodeState state() const;
@@ -107,6 +129,7 @@ class Core {
   Leftovers leftovers_;
   Takeover takeover_;
   Giveback giveback_;
+  Departure departure_;
   DurabilityMarks durability_;
   HoldVerifier verifier_;
   MirrorControl mirror_;
@@ -114,6 +137,7 @@ class Core {
   bool started_ = false;
   bool ended_ = false;
   std::optional<Ending> ending_;
+  std::optional<Halting> halting_;
   Instant last_event_{};
   std::uint64_t last_command_ = 0;
   bool reading_state_ = false;
@@ -128,6 +152,7 @@ class Core {
   std::optional<StateStructure> published_;
   std::uint64_t stale_messages_ = 0;
   std::uint64_t invalid_messages_ = 0;
+  std::uint64_t unknown_messages_ = 0;
 };
 
 }  // namespace duet::ha

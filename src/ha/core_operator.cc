@@ -1,4 +1,6 @@
 // What operators order, what they are refused and why, and what they are shown.
+#include <algorithm>
+
 #include "ha/core.h"
 
 namespace duet::ha {
@@ -9,6 +11,12 @@ namespace {
 
 void refuse(const OperatorRequest& request, Reason why, Output& out) {
   out.act(OperatorAnswer{request.request, Answer::refused, {std::string(sentence(why))}});
+}
+
+void refuse(const OperatorRequest& request, const Vetoes& vetoes, Output& out) {
+  OperatorAnswer answer{request.request, Answer::refused, {}};
+  for (const auto& veto : vetoes) answer.reasons.push_back(describe(veto));
+  out.act(std::move(answer));
 }
 
 }  // namespace
@@ -26,33 +34,69 @@ void Core::on(const OperatorRequest& request, Output& out) {
     case OperatorVerb::halt:
       return halt_order(request, out);
     case OperatorVerb::cancel:
-      return refuse(request, Reason::no_takeover_under_way, out);
+      return cancel_order(request, out);
   }
 }
 
-// Of a takeover by order; what only the mailbox can tell is found when checking.
-Reason Core::takeover_obstacle(Instant now) const {
-  if (!boot_.up()) return Reason::not_up;
-  if (takeover_.serving()) return Reason::already_taken_over;
-  if (!takeover_.idle() || !leftovers_.done() || world_.suspended) return Reason::busy;
-  if (!world_.engine) return Reason::awaiting_engine;
-  if (!world_.all_connected(world_.partner())) return Reason::partner_disks_unreachable;
-  if (world_.lease(world_.self()).until() <= now) return Reason::no_lease;
+// Of a takeover by order; what only the mailbox can tell is decided anew when checking.
+Vetoes Core::takeover_vetoes(Instant now) const {
   const auto& mailbox = world_.mailbox(world_.partner());
-  if (!mailbox) return Reason::mailbox_unknown;
-  // A partner that is alive can stop in order: its writes then need no log of ours.
-  if (!decide_replay(*mailbox, world_.engine->nvram).possible) return Reason::log_not_here;
-  if (mailbox->intent == Intent::halt_no_takeover) return Reason::halt_without_takeover;
-  return Reason::none;
+  bool here = mailbox && world_.engine && decide_replay(*mailbox, world_.engine->nvram).possible;
+  return ha::takeover_vetoes(
+      {.up = boot_.up(),
+       .serves_partner = takeover_.serving(),
+       .busy = !takeover_.idle() || !leftovers_.done() || world_.suspended || halting_,
+       .departing = !departure_.idle(),
+       .engine = world_.engine.has_value(),
+       .disks_connected = world_.all_connected(world_.partner()),
+       .lease = world_.lease(world_.self()).until() > now,
+       .mailbox_known = mailbox.has_value(),
+       .log_here = here,
+       .halted_for_maintenance = mailbox && mailbox->intent == Intent::halt_no_takeover});
+}
+
+Vetoes Core::giveback_vetoes(Instant now) const {
+  const auto& m = world_.monitor;
+  return ha::giveback_vetoes({.serves_partner = takeover_.serving(),
+                              .giving = giveback_.giving(),
+                              .partner_waits = m.in(NodeState::givewait) || m.in(NodeState::mbwait),
+                              .partner_advances = giveback_.partner_waits(world_, now)});
 }
 
 void Core::takeover_order(const OperatorRequest& request, Output& out) {
-  if (request.node == world_.self()) return refuse(request, Reason::ask_the_partner, out);
-  auto why = takeover_obstacle(out.now());
-  bool soft = why == Reason::log_not_here || why == Reason::halt_without_takeover ||
-              why == Reason::mailbox_unknown;  // decided anew, on a fresh read, when checking
-  if (why != Reason::none && !soft) return refuse(request, why, out);
-  takeover_.begin(Reason::operator_order, request.request, request.force, world_, out);
+  auto overrides = parse_overrides(request.overrides);
+  if (!overrides) {
+    out.act(OperatorAnswer{request.request, Answer::refused, {overrides.error().message}});
+    return;
+  }
+  if (request.node == world_.self()) return ask_partner(request, std::move(*overrides), out);
+  auto vetoes = standing(takeover_vetoes(out.now()), request.force, *overrides);
+  std::erase_if(vetoes, [](const Veto& v) { return decided_when_checking(v.reason); });
+  if (!vetoes.empty()) return refuse(request, vetoes, out);
+  takeover_.begin({.trigger = Reason::operator_order,
+                   .request = request.request,
+                   .asked = 0,
+                   .force = request.force,
+                   .overrides = std::move(*overrides),
+                   .countdown = request.timeout},
+                  world_, out);
+}
+
+void Core::ask_partner(const OperatorRequest& request, std::vector<Reason> overrides, Output& out) {
+  if (!boot_.up()) return refuse(request, Reason::not_up, out);
+  if (!departure_.idle()) return refuse(request, Reason::departing, out);
+  if (takeover_.serving()) return refuse(request, Reason::serves_partner, out);
+  if (!takeover_.idle() || halting_ || world_.suspended) return refuse(request, Reason::busy, out);
+  if (world_.monitor.interconnect(out.now()) != Channel::fresh) {
+    return refuse(request, Reason::no_answer, out);
+  }
+  auto time = std::clamp(request.timeout, Takeover::min_countdown, Takeover::max_countdown);
+  PleaseTakeover please{.countdown_ms = static_cast<std::uint32_t>(time / milliseconds(1)),
+                        .force = request.force};
+  for (std::size_t i = 0; i < std::min(overrides.size(), please.overrides.size()); ++i) {
+    please.overrides[i] = static_cast<std::uint8_t>(overrides[i]);
+  }
+  departure_.ask(please, request.request, world_, out);
 }
 
 void Core::giveback_order(const OperatorRequest& request, Output& out) {
@@ -63,6 +107,13 @@ void Core::giveback_order(const OperatorRequest& request, Output& out) {
     out.act(OperatorAnswer{request.request, Answer::done, {}});
     return;
   }
+  auto overrides = parse_overrides(request.overrides);
+  if (!overrides) {
+    out.act(OperatorAnswer{request.request, Answer::refused, {overrides.error().message}});
+    return;
+  }
+  auto vetoes = standing(giveback_vetoes(out.now()), request.force, *overrides);
+  if (!vetoes.empty()) return refuse(request, vetoes, out);
   auto why = giveback_.order(request.request, world_, takeover_, out.now());
   if (why != Reason::none) return refuse(request, why, out);
   out.act(OperatorAnswer{request.request, Answer::accepted, {}});
@@ -70,15 +121,68 @@ void Core::giveback_order(const OperatorRequest& request, Output& out) {
 
 void Core::halt_order(const OperatorRequest& request, Output& out) {
   if (request.node != world_.self()) return refuse(request, Reason::ask_the_node, out);
+  if (halting_) return refuse(request, Reason::busy, out);
+  if (takeover_.graceful() && !request.force) return refuse(request, Reason::busy, out);
   if (!takeover_.idle() && !request.force) return refuse(request, Reason::serves_partner, out);
+  if (request.no_takeover) {
+    if (!boot_.up()) return refuse(request, Reason::not_up, out);
+    if (departure_.departing()) return refuse(request, Reason::departing, out);
+  }
   out.act(OperatorAnswer{request.request, Answer::accepted, {}});
+  if (!request.no_takeover) return halt(request.request, out);
+  halting_ = Halting{.request = request.request, .retry = out.now()};
+}
+
+void Core::halt(std::uint64_t request, Output& out) {
   out.log(Severity::notice, "node.halting", std::string(sentence(Reason::operator_order)));
   begin_ending({.shown = NodeState::halted,
                 .why = Reason::operator_order,
                 .reboot = false,
-                .request = request.request,
+                .request = request,
                 .text = "halted by the operator"},
                true, out);
+}
+
+// Persist, then stop: the partner refuses the takeover because the mailbox says so.
+bool Core::settle_halting(Output& out) {
+  if (!halting_ || halting_->retry > out.now()) return false;
+  auto& keeper = world_.keeper(world_.self());
+  if (keeper.writing()) {  // a durability mark
+    halting_->retry = out.now() + keeper_retry;
+    return false;
+  }
+  halting_->retry = never;
+  auto m = *world_.mailbox(world_.self());
+  m.generation = keeper.next_generation();
+  m.intent = Intent::halt_no_takeover;
+  m.reason = static_cast<std::uint8_t>(Reason::operator_order);
+  m.writer = world_.nonce;
+  keeper.write(MailboxKeeper::Purpose::halt, m, out);
+  return true;
+}
+
+void Core::on_halt_marked(const MailboxKeeper::Outcome& outcome, Output& out) {
+  if (!halting_) return;
+  using Kind = MailboxKeeper::Outcome::Kind;
+  if (outcome.kind == Kind::fenced) {
+    world_.fenced = "a reservation keeps our mailbox writes out";
+  } else if (outcome.kind == Kind::written) {
+    world_.mailbox(world_.self()) = outcome.mailbox;
+    out.log(Severity::notice, "node.halt_without_takeover", "the partner shall not take over");
+    halt(std::exchange(halting_, {})->request, out);
+  } else if (++halting_->attempts < Takeover::max_attempts) {
+    halting_->retry = out.now() + io_retry;
+  } else {
+    out.act(OperatorAnswer{
+        halting_->request, Answer::failed, {std::string(sentence(Reason::mailbox_unwritable))}});
+    halting_.reset();
+  }
+}
+
+void Core::cancel_order(const OperatorRequest& request, Output& out) {
+  auto why = request.node == world_.self() ? departure_.cancel(request.request, world_, out)
+                                           : takeover_.cancel(request.request, world_, out);
+  if (why != Reason::none) refuse(request, why, out);
 }
 
 Snapshot Core::snapshot(Instant now) const {
@@ -100,15 +204,26 @@ Snapshot Core::snapshot(Instant now) const {
       .link = world_.link,
       .mirror_window_open = mirror_.open(),
       .suspended = world_.suspended,
-      .takeover_obstacle = takeover_obstacle(now),
-      .giveback_obstacle = giveback_.obstacle(world_, takeover_, now),
+      .departure_step = departure_.step(),
+      .countdown_left = {},
+      .asked_by_partner = takeover_.asked() != 0,
+      .may_cancel = departure_.may_cancel() || takeover_.graceful(),
+      .takeover_vetoes = takeover_vetoes(now),
+      .giveback_vetoes = giveback_vetoes(now),
+      .takeover_obstacle = {},
+      .giveback_obstacle = {},
       .last_refusal = takeover_.refusal(),
       .identities = {},
       .progress = world_.progress,
       .stale_messages = stale_messages_,
       .invalid_messages = invalid_messages_,
+      .unknown_messages = unknown_messages_,
       .invalid_states = world_.monitor.invalid_states(),
       .illegal_states = world_.monitor.illegal_states()};
+  if (!s.takeover_vetoes.empty()) s.takeover_obstacle = s.takeover_vetoes.front().reason;
+  if (!s.giveback_vetoes.empty()) s.giveback_obstacle = s.giveback_vetoes.front().reason;
+  auto ends = takeover_.countdown_ends() ? takeover_.countdown_ends() : departure_.ends();
+  if (ends) s.countdown_left = std::max(Duration(0), *ends - now);
   auto serves = served();
   for (auto identity : {NodeId(1), NodeId(2)}) {
     auto& i = s.identities[identity.value() - 1];
@@ -123,7 +238,13 @@ Snapshot Core::snapshot(Instant now) const {
       i.durability = mailbox->durability;
     }
   }
-  if (ending_) {
+  if (departure_.departing()) {
+    s.next = "hands its identity over and leaves";
+  } else if (departure_.asking()) {
+    s.next = "waits for the partner to begin the takeover";
+  } else if (takeover_.counting_down()) {
+    s.next = "takes over when the partner has handed over, or when the countdown ends";
+  } else if (ending_) {
     s.next = ending_->reboot ? "reboots" : "halts";
   } else if (!boot_.up()) {
     s.next = boot_.reason() == Reason::awaiting_giveback

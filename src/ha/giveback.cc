@@ -19,7 +19,6 @@ void Giveback::answer(Answer outcome, Reason reason, Output& out) {
   request_ = 0;
 }
 
-// G1: two equal valid reads say that it waits, both counters have grown lately.
 bool Giveback::partner_waits(const World& world, Instant now) const {
   const auto& m = world.monitor;
   return (m.in(NodeState::givewait) || m.in(NodeState::mbwait)) &&

@@ -29,6 +29,8 @@ class Giveback {
   void on_release_failed(const std::string& why, World& world, Output& out);
   Instant next_time() const;
 
+  // G1: two equal valid reads say that it waits, both counters have grown lately.
+  bool partner_waits(const World& world, Instant now) const;
   bool idle() const { return std::holds_alternative<Holding>(state_); }
   // G4: the partner's claim takes its disks from us.
   bool letting_go() const {
@@ -67,7 +69,6 @@ class Giveback {
     Instant deadline;
   };
 
-  bool partner_waits(const World& world, Instant now) const;
   void re_reserve(World& world, Output& out);
   void stop(BootNonce nonce, World& world, Output& out);
   static bool partner_serves(const World& world, Epoch after);

@@ -16,7 +16,15 @@ namespace duet::ha {
 class MailboxKeeper {
  public:
   // Who asked; the outcome goes to them.
-  enum class Purpose : std::uint8_t { boot, leftovers, takeover, giveback, durability, status };
+  enum class Purpose : std::uint8_t {
+    boot,
+    leftovers,
+    takeover,
+    giveback,
+    durability,
+    halt,
+    status
+  };
 
   struct Outcome {
     enum class Kind : std::uint8_t { known, unknown, written, write_failed, fenced };

@@ -1,6 +1,8 @@
 #include "ha/messages.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 
 namespace duet::ha {
 namespace {
@@ -11,6 +13,70 @@ template <class... F>
 struct Overloaded : F... {
   using F::operator()...;
 };
+
+ReasonCodes get_codes(ByteReader& r) {
+  ReasonCodes codes;
+  auto bytes = r.get_bytes(codes.size());
+  std::ranges::transform(bytes, codes.begin(),
+                         [](std::byte b) { return std::to_integer<std::uint8_t>(b); });
+  return codes;
+}
+
+// What is not read here must be 0: the caller compares with the encoding of what was read.
+Result<decltype(Message::body)> decode_body(std::uint8_t kind, ByteReader& r) {
+  switch (kind) {
+    case 1: {
+      MirrorOffer offer;
+      offer.port = r.get<std::uint16_t>();
+      auto flags = r.get<std::uint8_t>();
+      if (flags > 1) return fail(ErrorCode::invalid, "unknown flags");
+      offer.persistent = flags == 1;
+      r.get_bytes(5);
+      offer.nvram = r.get<std::uint64_t>();
+      offer.number = r.get<std::uint64_t>();
+      if (offer.port == 0 || offer.nvram == 0) return fail(ErrorCode::invalid, "empty offer");
+      return offer;
+    }
+    case 2:
+      return PanicNotice{};
+    case 3:
+      return PleaseDie{Epoch(r.get<std::uint64_t>())};
+    case 4: {
+      PleaseShutdown please{.left_ms = r.get<std::uint32_t>(), .attempt = 0};
+      r.get<std::uint32_t>();
+      please.attempt = r.get<std::uint64_t>();
+      return please;
+    }
+    case 5: {
+      PleaseTakeover please{.countdown_ms = r.get<std::uint32_t>()};
+      please.force = (r.get<std::uint32_t>() & 1) != 0;
+      please.number = r.get<std::uint64_t>();
+      please.overrides = get_codes(r);
+      return please;
+    }
+    case 6: {
+      TakeoverRefused refused{.number = 0, .reasons = get_codes(r)};
+      refused.number = r.get<std::uint64_t>();
+      return refused;
+    }
+    case 7:
+      r.get<std::uint64_t>();
+      return CancelShutdown{r.get<std::uint64_t>()};
+    case 8: {
+      ShutdownDeclined declined{.reason = static_cast<std::uint8_t>(r.get<std::uint64_t>())};
+      declined.attempt = r.get<std::uint64_t>();
+      return declined;
+    }
+    case 9:
+      r.get<std::uint64_t>();
+      return ForcedTakeover{r.get<std::uint64_t>()};
+    case 10:
+      return Departed{};
+    default:
+      return fail(ErrorCode::unsupported_version,
+                  "message of unknown kind " + std::to_string(kind));
+  }
+}
 
 }  // namespace
 
@@ -26,17 +92,46 @@ std::vector<std::byte> encode(const Message& m) {
   w.put(m.sender_nonce.value());
   w.put(m.sender_epoch.value());
   w.put(m.addressee.value());
-  std::visit(
-      Overloaded{[&](const MirrorOffer& offer) {
+  std::visit(Overloaded{
+                 [&](const MirrorOffer& offer) {
                    w.put(offer.port);
                    w.put(static_cast<std::uint8_t>(offer.persistent));
                    w.put_bytes(std::array<std::byte, 5>{});
                    w.put(offer.nvram);
                    w.put(offer.number);
                  },
-                 [](const PanicNotice&) {}, [&](const PleaseDie& die) { w.put(die.epoch.value()); },
-                 [](const PleaseShutdown&) {}},
-      m.body);
+                 [](const PanicNotice&) {},
+                 [&](const PleaseDie& die) { w.put(die.epoch.value()); },
+                 [&](const PleaseShutdown& please) {
+                   w.put(please.left_ms);
+                   w.put(std::uint32_t{0});
+                   w.put(please.attempt);
+                 },
+                 [&](const PleaseTakeover& please) {
+                   w.put(please.countdown_ms);
+                   w.put(static_cast<std::uint32_t>(please.force));
+                   w.put(please.number);
+                   w.put_bytes(std::as_bytes(std::span(please.overrides)));
+                 },
+                 [&](const TakeoverRefused& refused) {
+                   w.put_bytes(std::as_bytes(std::span(refused.reasons)));
+                   w.put(refused.number);
+                 },
+                 [&](const CancelShutdown& cancel) {
+                   w.put(std::uint64_t{0});
+                   w.put(cancel.attempt);
+                 },
+                 [&](const ShutdownDeclined& declined) {
+                   w.put(static_cast<std::uint64_t>(declined.reason));
+                   w.put(declined.attempt);
+                 },
+                 [&](const ForcedTakeover& forced) {
+                   w.put(std::uint64_t{0});
+                   w.put(forced.attempt);
+                 },
+                 [](const Departed&) {},
+             },
+             m.body);
   auto bytes = w.take();
   bytes.resize(message_size);
   return bytes;
@@ -57,32 +152,9 @@ Result<Message> decode_message(Bytes bytes) {
   m.sender_nonce = BootNonce(r.get<std::uint64_t>());
   m.sender_epoch = Epoch(r.get<std::uint64_t>());
   m.addressee = BootNonce(r.get<std::uint64_t>());
-  switch (kind) {
-    case 1: {
-      MirrorOffer offer;
-      offer.port = r.get<std::uint16_t>();
-      auto flags = r.get<std::uint8_t>();
-      if (flags > 1) return fail(ErrorCode::invalid, "unknown flags");
-      offer.persistent = flags == 1;
-      r.get_bytes(5);
-      offer.nvram = r.get<std::uint64_t>();
-      offer.number = r.get<std::uint64_t>();
-      if (offer.port == 0 || offer.nvram == 0) return fail(ErrorCode::invalid, "empty offer");
-      m.body = offer;
-      break;
-    }
-    case 2:
-      m.body = PanicNotice{};
-      break;
-    case 3:
-      m.body = PleaseDie{Epoch(r.get<std::uint64_t>())};
-      break;
-    case 4:
-      m.body = PleaseShutdown{};
-      break;
-    default:
-      return fail(ErrorCode::invalid, "message of unknown kind " + std::to_string(kind));
-  }
+  auto body = decode_body(kind, r);
+  if (!body) return std::unexpected(body.error());
+  m.body = *body;
   if (size != message_size || (m.sender != NodeId(1) && m.sender != NodeId(2)) ||
       m.sender_nonce == BootNonce(0) || m.addressee == BootNonce(0)) {
     return fail(ErrorCode::invalid, "a field breaks its rule");

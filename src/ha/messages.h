@@ -1,8 +1,9 @@
 // What the two cores tell each other over the control connection. Every message only hastens what
-// state structure, mailbox or fence would bring about: losing one is harmless. Foreign when it
-// arrives. Format: docs/formats/ha_messages.md.
+// state structure, mailbox, fence or a countdown would bring about: losing one is harmless. Foreign
+// when it arrives. Format: docs/formats/ha_messages.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <variant>
 #include <vector>
@@ -27,8 +28,44 @@ struct PleaseDie {  // the addressee's identity was taken over under `epoch`
   Epoch epoch;
   bool operator==(const PleaseDie&) const = default;
 };
+// The addressee shall hand over and leave; repeated while the countdown runs.
 struct PleaseShutdown {
+  std::uint32_t left_ms = 0;  // of the countdown
+  std::uint64_t attempt = 0;  // of the sender's boot, from 1
   bool operator==(const PleaseShutdown&) const = default;
+};
+inline constexpr std::size_t max_message_reasons = 8;
+using ReasonCodes = std::array<std::uint8_t, max_message_reasons>;  // unused ones 0
+// The sender wants to go; repeated until it is answered.
+struct PleaseTakeover {
+  std::uint32_t countdown_ms = 0;
+  bool force = false;
+  std::uint64_t number = 0;  // of the sender's boot, from 1
+  ReasonCodes overrides{};
+  bool operator==(const PleaseTakeover&) const = default;
+};
+struct TakeoverRefused {
+  std::uint64_t number = 0;
+  ReasonCodes reasons{};
+  bool operator==(const TakeoverRefused&) const = default;
+};
+// From who counts down: serve on. Also the answer to ShutdownDeclined.
+struct CancelShutdown {
+  std::uint64_t attempt = 0;
+  bool operator==(const CancelShutdown&) const = default;
+};
+// From who was to go: it serves on, or never departed. Also the answer to CancelShutdown.
+struct ShutdownDeclined {
+  std::uint8_t reason = 0;
+  std::uint64_t attempt = 0;  // 0: the takeover that the sender asked for
+  bool operator==(const ShutdownDeclined&) const = default;
+};
+struct ForcedTakeover {  // the countdown is over: stop at once
+  std::uint64_t attempt = 0;
+  bool operator==(const ForcedTakeover&) const = default;
+};
+struct Departed {  // the sender's lease is over, its engine answers nobody any more
+  bool operator==(const Departed&) const = default;
 };
 
 struct Message {
@@ -37,7 +74,9 @@ struct Message {
   BootNonce sender_nonce;
   Epoch sender_epoch;
   BootNonce addressee;
-  std::variant<MirrorOffer, PanicNotice, PleaseDie, PleaseShutdown> body;
+  std::variant<MirrorOffer, PanicNotice, PleaseDie, PleaseShutdown, PleaseTakeover, TakeoverRefused,
+               CancelShutdown, ShutdownDeclined, ForcedTakeover, Departed>
+      body;
   bool operator==(const Message&) const = default;
 };
 
@@ -45,7 +84,8 @@ inline constexpr std::size_t message_size = 64;
 
 // Requires: sender 1 or 2, nonces not 0.
 std::vector<std::byte> encode(const Message& message);
-// Errors: invalid, unsupported_version.
+// Errors: invalid; unsupported_version: of another version, or of a kind that this one does not
+// know.
 Result<Message> decode_message(Bytes bytes);
 
 }  // namespace duet::ha

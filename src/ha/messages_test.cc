@@ -27,9 +27,42 @@ TEST(messages, golden_bytes) {
             "d1000000000000000300000000000000");
 }
 
+TEST(messages, golden_bytes_of_graceful_takeover) {
+  auto body = [](const Message& m) { return to_hex(encode(m)).substr(80); };
+  EXPECT_EQ(body(with(PleaseShutdown{.left_ms = 30000, .attempt = 2})),
+            "30750000000000000200000000000000"
+            "0000000000000000");
+  EXPECT_EQ(body(with(PleaseTakeover{30000, true, 3, {49, 50}})),
+            "30750000010000000300000000000000"
+            "3132000000000000");
+  EXPECT_EQ(body(with(TakeoverRefused{3, {48, 51}})),
+            "30330000000000000300000000000000"
+            "0000000000000000");
+  EXPECT_EQ(body(with(CancelShutdown{2})),
+            "00000000000000000200000000000000"
+            "0000000000000000");
+  EXPECT_EQ(body(with(ShutdownDeclined{63, 2})),
+            "3f000000000000000200000000000000"
+            "0000000000000000");
+  EXPECT_EQ(body(with(ForcedTakeover{2})),
+            "00000000000000000200000000000000"
+            "0000000000000000");
+}
+
+// Of a newer partner.
+TEST(messages, an_unknown_kind_has_a_name_of_its_own) {
+  auto m = encode(with(Departed{}));
+  m[2] = std::byte{11};
+  EXPECT_EQ(decode_message(m).error().code, ErrorCode::unsupported_version);
+}
+
 TEST(messages, round_trip) {
-  for (const auto& m : {with(MirrorOffer{.port = 1, .persistent = false, .nvram = 2, .number = 3}),
-                        with(PanicNotice{}), with(PleaseDie{Epoch(9)}), with(PleaseShutdown{})}) {
+  for (const auto& m :
+       {with(MirrorOffer{.port = 1, .persistent = false, .nvram = 2, .number = 3}),
+        with(PanicNotice{}), with(PleaseDie{Epoch(9)}), with(PleaseShutdown{30000, 2}),
+        with(PleaseTakeover{30000, true, 3, {49, 50}}),
+        with(TakeoverRefused{3, {40, 41, 42, 43, 44, 45, 46, 47}}), with(CancelShutdown{2}),
+        with(ShutdownDeclined{63, 2}), with(ForcedTakeover{2}), with(Departed{})}) {
     EXPECT_EQ(decode_message(encode(m)).value(), m);
   }
 }
@@ -43,7 +76,7 @@ TEST(messages, broken_ones_are_refused) {
   EXPECT_FALSE(decode_message(good));
   good.pop_back();
   for (auto [offset, value] :
-       {std::pair{2, 0}, {2, 5}, {3, 0}, {3, 3}, {4, 65}, {40, 1}, {63, 1}}) {
+       {std::pair{2, 0}, {2, 11}, {3, 0}, {3, 3}, {4, 65}, {44, 1}, {63, 1}}) {
     auto broken = good;
     broken[static_cast<std::size_t>(offset)] = static_cast<std::byte>(value);
     EXPECT_FALSE(decode_message(broken)) << offset;

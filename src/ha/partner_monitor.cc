@@ -49,12 +49,11 @@ Verdict judge(Says says, Channel interconnect, Channel disk, bool served) {
 
 bool serving_state(NodeState state) {
   return state == NodeState::up || state == NodeState::taken_over_partner ||
-         state == NodeState::giving_back;
+         state == NodeState::giving_back || state == NodeState::shutting_down;
 }
 
 bool ended_state(NodeState state) {
-  return state == NodeState::shutting_down || state == NodeState::panic ||
-         state == NodeState::dumping || state == NodeState::halted;
+  return state == NodeState::panic || state == NodeState::dumping || state == NodeState::halted;
 }
 
 bool legal_transition(NodeState from, NodeState to) {
@@ -66,12 +65,11 @@ bool legal_transition(NodeState from, NodeState to) {
     case NodeState::up:
     case NodeState::taken_over_partner:
     case NodeState::giving_back:
+    case NodeState::shutting_down:  // until it has left: a departure may be cancelled
       return serving_state(to) || ended_state(to);
     case NodeState::panic:
     case NodeState::dumping:
       return to == NodeState::panic || to == NodeState::dumping || to == NodeState::halted;
-    case NodeState::shutting_down:
-      return to == NodeState::shutting_down || to == NodeState::panic || to == NodeState::halted;
     case NodeState::halted:
       return to == NodeState::halted;
   }
@@ -140,14 +138,26 @@ Channel PartnerMonitor::interconnect(Instant now) const {
                                                                   : Channel::silent;
 }
 
+void PartnerMonitor::on_departed(BootNonce sender) {
+  departed_ = sender;
+}
+
+bool PartnerMonitor::stopped(BootNonce boot) const {
+  if (boot == BootNonce(0)) return false;
+  if (panicked_ == boot || departed_ == boot) return true;
+  if (!stable_ || stable_->nonce == void_) return false;
+  return stable_->nonce != boot || ended_state(stable_->state);
+}
+
 bool PartnerMonitor::rebooted() const {
   return served_ != BootNonce(0) && stable_ && stable_->nonce != served_ &&
          stable_->nonce != void_ && !serving_state(stable_->state) && !ended_state(stable_->state);
 }
 
 Says PartnerMonitor::says() const {
-  if (panicked_ != BootNonce(0) && (panicked_ == served_ || panicked_ == nonce()))
-    return Says::ended;
+  for (auto ended : {panicked_, departed_}) {
+    if (ended != BootNonce(0) && (ended == served_ || ended == nonce())) return Says::ended;
+  }
   if (rebooted()) return Says::ended;
   if (!stable_ || stable_->nonce == void_) return Says::nothing;
   if (ended_state(stable_->state)) return Says::ended;

@@ -34,7 +34,8 @@ Verdict judge(Says says, Channel interconnect, Channel disk, bool served);
 // A node that was in `from` may be seen in `to` next, during one boot. States in between may be
 // missed.
 bool legal_transition(NodeState from, NodeState to);
-bool serving_state(NodeState state);  // its own identity
+// Its own identity. One that shuts down for a takeover serves until it has left.
+bool serving_state(NodeState state);
 bool ended_state(NodeState state);
 
 class PartnerMonitor {
@@ -45,6 +46,7 @@ class PartnerMonitor {
   void on_state_read(const Result<std::vector<std::byte>>& bytes, Instant now);
   void on_heartbeat(const HeartbeatWatch& watch);
   void on_panic_notice(BootNonce sender);
+  void on_departed(BootNonce sender);
   void forgive(Duration gap);
 
   Verdict verdict(const HeartbeatWatch& watch, Instant now) const;
@@ -53,7 +55,9 @@ class PartnerMonitor {
   Channel interconnect(Instant now) const;
 
   // Nothing may be concluded from the boot that we fenced, or decided not to take over: it is over.
-  void forget_served() { served_ = BootNonce(0), panicked_ = BootNonce(0); }
+  void forget_served() { served_ = panicked_ = departed_ = BootNonce(0); }
+  // `boot` of the partner is known to answer nobody any more, whatever its lease.
+  bool stopped(BootNonce boot) const;
 
   // Two equal valid reads, a legal step from those before.
   const std::optional<StateStructure>& stable() const { return stable_; }
@@ -78,6 +82,7 @@ class PartnerMonitor {
   Instant last_change_{}, progress_at_{};
   BootNonce served_;    // boot last seen serving
   BootNonce panicked_;  // boot that sent a panic notice
+  BootNonce departed_;  // boot that said that it has stopped
   BootNonce void_;      // boot of the structure that a newer heartbeat has outlived
   BootNonce beating_;
   std::uint64_t invalid_ = 0, illegal_ = 0;

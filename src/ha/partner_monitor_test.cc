@@ -209,8 +209,7 @@ TEST_F(Monitor, our_own_pause_is_forgiven) {
 }
 
 TEST_F(Monitor, what_it_says_of_itself_counts_at_once) {
-  for (auto state :
-       {NodeState::panic, NodeState::dumping, NodeState::shutting_down, NodeState::halted}) {
+  for (auto state : {NodeState::panic, NodeState::dumping, NodeState::halted}) {
     monitor.emplace(config);
     monitor->start(now);
     s.state = NodeState::up;
@@ -221,6 +220,32 @@ TEST_F(Monitor, what_it_says_of_itself_counts_at_once) {
     read();
     EXPECT_EQ(verdict(), Verdict::gone);
   }
+}
+
+// It hands over: its word that it has stopped comes as `halted`, or as a message.
+TEST_F(Monitor, a_node_that_shuts_down_is_alive_until_it_has_left) {
+  healthy(1000);
+  s.state = NodeState::shutting_down;
+  healthy(1000);
+  EXPECT_TRUE(monitor->in(NodeState::shutting_down));
+  EXPECT_EQ(verdict(), Verdict::alive);
+  EXPECT_FALSE(monitor->stopped(BootNonce(77)));
+  monitor->on_departed(BootNonce(76));
+  EXPECT_EQ(verdict(), Verdict::alive);
+  monitor->on_departed(BootNonce(77));
+  EXPECT_EQ(verdict(), Verdict::gone);
+  EXPECT_TRUE(monitor->stopped(BootNonce(77)));
+  EXPECT_EQ(monitor->reason(*watch, now), Reason::partner_shut_down);
+}
+
+TEST_F(Monitor, a_departure_may_be_cancelled) {
+  healthy(1000);
+  s.state = NodeState::shutting_down;
+  healthy(200);
+  s.state = NodeState::up;
+  healthy(200);
+  EXPECT_TRUE(monitor->in(NodeState::up));
+  EXPECT_EQ(monitor->illegal_states(), 0U);
 }
 
 TEST_F(Monitor, a_panic_notice_needs_the_right_nonce) {

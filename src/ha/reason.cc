@@ -86,6 +86,28 @@ std::string_view name(Reason reason) {
       return "giveback_timed_out";
     case Reason::no_takeover_under_way:
       return "no_takeover_under_way";
+    case Reason::handed_over:
+      return "handed_over";
+    case Reason::takeover_forced:
+      return "takeover_forced";
+    case Reason::cancelled:
+      return "cancelled";
+    case Reason::hand_over_failed:
+      return "hand_over_failed";
+    case Reason::not_prepared:
+      return "not_prepared";
+    case Reason::departing:
+      return "departing";
+    case Reason::partner_takes_over:
+      return "partner_takes_over";
+    case Reason::too_late:
+      return "too_late";
+    case Reason::no_answer:
+      return "no_answer";
+    case Reason::partner_silent_to_us:
+      return "partner_silent_to_us";
+    case Reason::mailbox_unwritable:
+      return "mailbox_unwritable";
   }
   return "unknown";
 }
@@ -179,6 +201,30 @@ std::string_view sentence(Reason reason) {
       return "the partner did not come up in time; the identity was taken back";
     case Reason::no_takeover_under_way:
       return "no takeover is under way that could be cancelled";
+    case Reason::handed_over:
+      return "this node has handed its identity over to the partner";
+    case Reason::takeover_forced:
+      return "the countdown ended: the partner takes over by force";
+    case Reason::cancelled:
+      return "the operator cancelled it";
+    case Reason::hand_over_failed:
+      return "the node that shall go could not hand its identity over and serves on "
+             "('--force' takes over all the same)";
+    case Reason::not_prepared:
+      return "the engine could not prepare for the partner's identity: the takeover would "
+             "take longer than planned";
+    case Reason::departing:
+      return "this node is shutting down for a takeover";
+    case Reason::partner_takes_over:
+      return "the partner has begun to take over this node";
+    case Reason::too_late:
+      return "too late: the node that shall go has stopped, and the takeover goes on";
+    case Reason::no_answer:
+      return "the partner did not answer";
+    case Reason::partner_silent_to_us:
+      return "the partner counts down no more, or is not heard";
+    case Reason::mailbox_unwritable:
+      return "the mailbox cannot be written on enough disks";
   }
   return "unknown reason";
 }

@@ -52,6 +52,18 @@ enum class Reason : std::uint8_t {
   ended = 57,
   giveback_timed_out = 58,
   no_takeover_under_way = 59,
+  // graceful takeover
+  handed_over = 60,
+  takeover_forced = 61,
+  cancelled = 62,
+  hand_over_failed = 63,
+  not_prepared = 64,
+  departing = 65,
+  partner_takes_over = 66,
+  too_late = 67,
+  no_answer = 68,
+  partner_silent_to_us = 69,
+  mailbox_unwritable = 70,
 };
 
 std::string_view name(Reason reason);  // stable, snake_case

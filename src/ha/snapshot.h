@@ -3,12 +3,14 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "ha/mailbox.h"
 #include "ha/partner_monitor.h"
 #include "ha/reason.h"
+#include "ha/veto.h"
 
 namespace duet::ha {
 
@@ -39,12 +41,19 @@ struct Snapshot {
   ports::LinkState link{};
   bool mirror_window_open = false;
   bool suspended = false;
+  std::string_view departure_step;
+  std::optional<Duration> countdown_left;   // ours, or the partner's that runs at us
+  bool asked_by_partner = false;            // the takeover under way; otherwise ordered here
+  bool may_cancel = false;                  // a takeover under way, at this node
+  Vetoes takeover_vetoes, giveback_vetoes;  // of an order now
+  // The first of them.
   Reason takeover_obstacle = Reason::none;  // none: a takeover by order is possible
   Reason giveback_obstacle = Reason::none;
   Reason last_refusal = Reason::none;  // of the last takeover that ended without serving
   std::array<IdentitySnapshot, 2> identities;
   std::uint64_t progress = 0;
-  std::uint64_t stale_messages = 0, invalid_messages = 0, invalid_states = 0, illegal_states = 0;
+  std::uint64_t stale_messages = 0, invalid_messages = 0, unknown_messages = 0;
+  std::uint64_t invalid_states = 0, illegal_states = 0;
 };
 
 }  // namespace duet::ha

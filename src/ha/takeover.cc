@@ -23,57 +23,60 @@ bool stopped(Reason trigger) {
 }  // namespace
 
 void Takeover::answer(Answer outcome, Reason reason, Output& out) {
-  if (request_ == 0) return;
+  if (order_.request == 0) return;
   std::vector<std::string> reasons;
   if (reason != Reason::none) reasons.emplace_back(sentence(reason));
-  out.act(OperatorAnswer{request_, outcome, std::move(reasons)});
-  if (outcome != Answer::accepted) request_ = 0;
+  out.act(OperatorAnswer{order_.request, outcome, std::move(reasons)});
+  if (outcome != Answer::accepted) order_.request = 0;
 }
 
-void Takeover::begin(Reason trigger, std::uint64_t request, bool force, World& world, Output& out) {
+void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
   ASSERT(idle());
-  trigger_ = trigger;
-  request_ = request;
-  force_ = force;
-  partner_stopped_ = stopped(trigger);
+  bool again = order.trigger == order_.trigger && refusal_ != Reason::none;
+  order_ = std::move(order);
+  ++attempt_;
+  partner_stopped_ = stopped(order_.trigger);
   victim_ = world.monitor.served() != BootNonce(0) ? world.monitor.served() : world.monitor.nonce();
-  refusal_ = Reason::none;
-  bool order = trigger == Reason::operator_order;
-  out.log(Severity::notice, "takeover.checking", std::string(sentence(trigger)));
+  bool ordered = order_.trigger == Reason::operator_order;
+  if (!again || ordered) {
+    out.log(Severity::notice, "takeover.checking", std::string(sentence(order_.trigger)));
+  }
   state_ = Checking{};
   if (!world.all_connected(world.partner())) {
     return refuse(Reason::partner_disks_unreachable, world, out);
   }
-  if (world.lease(world.self()).until() <= out.now() && !order) {
+  if (world.lease(world.self()).until() <= out.now() && !ordered) {
     return refuse(Reason::no_lease, world, out);
   }
   world.keeper(world.partner()).read(Purpose::takeover, out);
 }
 
 void Takeover::retake(World& world, Output& out) {
-  trigger_ = Reason::giveback_failed;
-  request_ = 0;
-  force_ = false;
+  order_ = {.trigger = Reason::giveback_failed};
   partner_stopped_ = false;
   victim_ = world.monitor.nonce();
   world.lease(world.partner()).stop(out);
-  out.log(Severity::warning, "giveback.retake", std::string(sentence(trigger_)));
+  out.log(Severity::warning, "giveback.retake", std::string(sentence(order_.trigger)));
   close_window(world, out);
 }
 
 void Takeover::refuse(Reason why, World& world, Output& out) {
-  out.log(Severity::error, "takeover.refused", std::string(sentence(why)));
-  answer(Answer::refused, why, out);
+  bool ordered = order_.trigger == Reason::operator_order;
+  if (why != refusal_ || ordered) {  // tried again every second
+    out.log(Severity::error, "takeover.refused", std::string(sentence(why)));
+  }
+  // The partner may be waiting for our decision: it has rebooted, and we leave it alone.
+  if (order_.trigger == Reason::partner_rebooted) world.monitor.forget_served();
+  if (ordered) return give_up(Answer::refused, why, world, out);
   refusal_ = why;
   retry_at_ = out.now() + backoff;
-  // The partner may be waiting for our decision: it has rebooted, and we leave it alone.
-  if (trigger_ == Reason::partner_rebooted) world.monitor.forget_served();
   state_ = Idle{};
 }
 
 void Takeover::hand_back(Reason why, World& world, Output& out) {
   out.log(Severity::error, "takeover.handing_back", std::string(sentence(why)));
   refusal_ = why;
+  drop_prepared(world, out);
   world.lease(world.partner()).stop(out);
   HandingBack back{
       FenceSet(world.rules(FenceMode::release, ReservationType::write_exclusive_registrants_only),
@@ -100,14 +103,14 @@ bool Takeover::settle_handing_back(World& world, Output& out) {
     world.partner_fenced = false;
     out.act(PartnerFenced{false});
   }
-  if (trigger_ == Reason::partner_rebooted) world.monitor.forget_served();
+  if (order_.trigger == Reason::partner_rebooted) world.monitor.forget_served();
   state_ = Idle{};
   return true;
 }
 
 // The read may have taken long, and the partner may have come up meanwhile.
 bool Takeover::still_wanted(const World& world, Instant now) const {
-  switch (trigger_) {
+  switch (order_.trigger) {
     case Reason::operator_order:
       return true;
     case Reason::resumed:
@@ -125,22 +128,22 @@ void Takeover::on_checked(const MailboxKeeper::Outcome& outcome, World& world, O
   const auto& m = outcome.mailbox;
   if (!still_wanted(world, out.now())) {
     out.log(Severity::notice, "takeover.not_needed", "the partner is back");
+    refusal_ = Reason::none;
     state_ = Idle{};
     return;
   }
   bool loses = !decide_replay(m, world.engine->nvram).possible;
-  if (loses && !force_) return refuse(Reason::log_not_here, world, out);
-  if (m.intent == Intent::halt_no_takeover && !force_) {
+  if (loses && !order_.overridden(Reason::log_not_here)) {
+    return refuse(Reason::log_not_here, world, out);
+  }
+  if (m.intent == Intent::halt_no_takeover && !order_.overridden(Reason::halt_without_takeover)) {
     return refuse(Reason::halt_without_takeover, world, out);
   }
   answer(Answer::accepted, Reason::none, out);
-  bool alive = world.monitor.interconnect(out.now()) == Channel::fresh && world.monitor.stable() &&
-               !ended_state(world.monitor.stable()->state);
-  if (trigger_ == Reason::operator_order && alive) {
-    world.send(PleaseShutdown{}, world.monitor.nonce(), out);
-    state_ = AskingShutdown{out.now() + world.config.timers.shutdown_wait};
-    return;
-  }
+  const auto& partner = world.monitor.stable();
+  bool serves = world.monitor.interconnect(out.now()) == Channel::fresh && partner &&
+                serving_state(partner->state) && world.verdict(out.now()) != Verdict::gone;
+  if (order_.trigger == Reason::operator_order && serves) return warm(world, out);
   close_window(world, out);
 }
 
@@ -200,7 +203,7 @@ bool Takeover::settle_confirming(World& world, Output& out) {
     return true;
   }
   const auto& m = *s.mailbox;
-  if (!force_ && !decide_replay(m, world.engine->nvram).possible) {
+  if (!order_.overridden(Reason::log_not_here) && !decide_replay(m, world.engine->nvram).possible) {
     hand_back(Reason::log_not_here, world, out);
     return true;
   }
@@ -228,7 +231,7 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   m.server = world.self();
   m.taken_over_by = world.self();
   m.intent = Intent::none;
-  m.reason = static_cast<std::uint8_t>(trigger_);
+  m.reason = static_cast<std::uint8_t>(order_.trigger);
   m.writer = world.nonce;
   const auto& ids = world.config.shelves[world.partner().value()].ids;
   if (!ids.empty()) m.disks = ids;
@@ -261,6 +264,7 @@ void Takeover::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Ou
 }
 
 void Takeover::assume(World& world, Output& out) {
+  prepared_ = false;  // the engine uses it now
   out.act(AssumeIdentity{.identity = world.partner(),
                          .epoch = epoch_,
                          .replay = replay_,
@@ -284,13 +288,12 @@ bool Takeover::send_kill_packets(World& world, Output& out) {
   return false;
 }
 
-//  Idle --begin--> Checking --may; by order, partner alive--> AskingShutdown
-//   ^ ^               | may not  | may                           | stopped, or 500 ms
-//   | +---------------+          v                               |
-//   |          retake ----> ClosingWindow <----------------------+
-//   |                            | closed
-//   |                         Fencing --> Confirming --> Marking --> AwaitingLease --> Assuming
-//   |                            | lost, failed, refused    |                            |
+//  Idle --begin--> Checking --may; by order, partner serves--> Warming --> CountingDown
+//   ^ ^               | may not  | may                            |            | left, dead, or
+//   over | +---------------+----------|--- Cancelling, refused <-------+------------+ | retake
+//   ----> ClosingWindow <------------------------------------+ |                            |
+//   closed |                         Fencing --> Confirming --> Marking --> AwaitingLease -->
+//   Assuming |                            | lost, failed, refused    |                            |
 //   +------- HandingBack <-------+--------------------------+                            v
 //   +------------------------------- given_back --------------------------------------- Serving
 bool Takeover::advance(World& world, Output& out) {
@@ -299,17 +302,12 @@ bool Takeover::advance(World& world, Output& out) {
       Overloaded{
           [](Idle&) { return false; },
           [](Checking&) { return false; },
-          [&](AskingShutdown& s) {
-            auto verdict = world.verdict(out.now());
-            bool gone = verdict == Verdict::gone;
-            if (!gone && s.until > out.now()) return false;
-            partner_stopped_ = gone;
-            close_window(world, out);
-            return true;
-          },
+          [&](Warming&) { return settle_warming(world, out); },
+          [&](CountingDown&) { return settle_counting_down(world, out); },
+          [&](Cancelling&) { return settle_cancelling(world, out); },
           [&](ClosingWindow& s) {
             if (s.until > out.now()) return false;
-            if (trigger_ == Reason::giveback_failed) {
+            if (order_.trigger == Reason::giveback_failed) {
               world.fenced = "our engine does not close the mirror window";
               return true;
             }
@@ -350,7 +348,7 @@ bool Takeover::advance(World& world, Output& out) {
             return true;
           },
           [&](AwaitingLease& s) {
-            if (s.until > out.now()) return false;
+            if (s.until > out.now() && !world.monitor.stopped(victim_)) return false;
             assume(world, out);
             return true;
           },
@@ -403,6 +401,7 @@ void Takeover::on_assumed(World& world, Output& out) {
   if (!std::holds_alternative<Assuming>(state_)) return;
   ++world.progress;
   state_ = Serving{};
+  refusal_ = Reason::none;
   world.monitor.forget_served();
   out.log(Severity::notice, "takeover.serving", "serving the partner's identity");
   answer(Answer::done, Reason::none, out);
@@ -423,14 +422,15 @@ void Takeover::given_back(World& world, Output& out) {
   world.lease(world.partner()).stop(out);
   kill_at_ = never;
   epoch_ = Epoch(0);
-  trigger_ = Reason::none;
+  order_.trigger = Reason::none;
   state_ = Idle{};
 }
 
 std::string_view Takeover::step() const {
   constexpr std::array<std::string_view, std::variant_size_v<decltype(state_)>> names{
-      "idle",    "checking",       "asking_shutdown", "closing_window", "fencing",     "confirming",
-      "marking", "awaiting_lease", "assuming",        "serving",        "handing_back"};
+      "idle",           "checking", "warming",     "counting_down", "cancelling",
+      "closing_window", "fencing",  "confirming",  "marking",       "awaiting_lease",
+      "assuming",       "serving",  "handing_back"};
   return names.at(state_.index());
 }
 
@@ -439,7 +439,9 @@ Instant Takeover::next_time() const {
       std::visit(Overloaded{
                      [](const Idle&) { return never; },
                      [](const Checking&) { return never; },
-                     [](const AskingShutdown& s) { return s.until; },
+                     [](const Warming& s) { return s.until; },
+                     [](const CountingDown& s) { return std::min(s.ends, s.send_at); },
+                     [](const Cancelling& s) { return std::min(s.until, s.send_at); },
                      [](const ClosingWindow& s) { return s.until; },
                      [](const Fencing& s) { return s.fences.next_time(); },
                      [](const Confirming& s) { return s.retry; },

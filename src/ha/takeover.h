@@ -1,7 +1,9 @@
 // The survivor takes over its partner's identity: check, close the mirror window, fence every disk,
-// read again, mark, assume. Chart and invariants T1..T8: docs/protocols/takeover.md.
+// read again, mark, assume. Chart and invariants T1..T8: docs/protocols/takeover.md. By order, from
+// a partner that serves: first warm up and count down, docs/protocols/graceful_takeover.md.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <variant>
@@ -13,12 +15,30 @@
 
 namespace duet::ha {
 
+struct TakeoverOrder {
+  Reason trigger = Reason::none;
+  std::uint64_t request = 0;        // of the operator, 0: none
+  std::uint64_t asked = 0;          // number of the partner's please takeover, 0: none
+  bool force = false;               // all soft vetoes are overridden
+  std::vector<Reason> overrides{};  // single ones
+  Duration countdown = seconds(30);
+
+  bool overridden(Reason reason) const {
+    return force || std::ranges::find(overrides, reason) != overrides.end();
+  }
+};
+
 class Takeover {
  public:
   static constexpr int max_attempts = 10;  // of a mailbox read or write before handing back
+  static constexpr Duration min_countdown = seconds(1), max_countdown = seconds(600);
+  static constexpr Duration warming_limit = seconds(10);
+  static constexpr Duration please_interval = milliseconds(200);
+  // For the partner to say whether it serves on or has left.
+  static constexpr Duration cancel_limit = seconds(5);
 
-  // Requires: idle(). `request`: of the operator, 0 if none.
-  void begin(Reason trigger, std::uint64_t request, bool force, World& world, Output& out);
+  // Requires: idle().
+  void begin(TakeoverOrder order, World& world, Output& out);
   // The giveback failed after the mailbox said "free": take back everything.
   void retake(World& world, Output& out);
   // The partner serves itself again.
@@ -28,14 +48,31 @@ class Takeover {
   bool on_completed(const DiskCompleted& event, World& world, Output& out);
   void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
   void on_window_closed(World& world, Output& out);
+  void on_prepared(const IdentityPrepared& event, World& world, Output& out);
+  void on_declined(const ShutdownDeclined& declined, World& world, Output& out);
+  // The operator cancels here. none: answered later, with `request`.
+  Reason cancel(std::uint64_t request, World& world, Output& out);
+  // Before anything has been changed: ends the attempt. Requires: graceful().
+  void give_up(OperatorAnswer::Outcome outcome, Reason why, World& world, Output& out);
+  // We were not running for `gap`: nor was the countdown.
+  void forgive(Duration gap);
   void on_assumed(World& world, Output& out);
   void on_assume_failed(const std::string& why, World& world, Output& out);
   Instant next_time() const;
 
   bool idle() const { return std::holds_alternative<Idle>(state_); }
   bool serving() const { return std::holds_alternative<Serving>(state_); }
-  // Fencing has begun, or worse for the partner: no mirror window, no trust in its messages.
-  bool against_partner() const { return !idle() && !std::holds_alternative<Checking>(state_); }
+  // An order that has changed nothing yet: it may be cancelled, or yield to the partner's.
+  bool graceful() const {
+    return (std::holds_alternative<Checking>(state_) && order_.trigger == Reason::operator_order) ||
+           std::holds_alternative<Warming>(state_) || counting_down();
+  }
+  bool cancelling() const { return std::holds_alternative<Cancelling>(state_); }
+  bool counting_down() const { return std::holds_alternative<CountingDown>(state_); }
+  // Beyond that: no mirror window, and nobody listens to the partner's heartbeats.
+  bool against_partner() const {
+    return !idle() && !graceful() && !std::holds_alternative<Checking>(state_) && !cancelling();
+  }
   // The mailbox bears our mark: heartbeats run, and losing a key means that we are fenced.
   bool holding() const {
     return std::holds_alternative<AwaitingLease>(state_) ||
@@ -43,8 +80,17 @@ class Takeover {
   }
   Epoch epoch() const { return holding() ? epoch_ : Epoch(0); }
   std::string_view step() const;  // for status
-  Reason trigger() const { return trigger_; }
+  Reason trigger() const { return order_.trigger; }
+  std::uint64_t asked() const { return idle() ? 0 : order_.asked; }  // by the partner
+  std::optional<Instant> countdown_ends() const;
   Reason refusal() const { return refusal_; }  // why the last attempt ended without serving
+  void forget_refusal() {
+    if (order_.trigger != Reason::operator_order) refusal_ = Reason::none;
+  }
+  // Its answer to the last please takeover, if that was refused: it may have been lost.
+  bool refused_ask(std::uint64_t number, BootNonce sender) const {
+    return idle() && order_.asked == number && victim_ == sender && refusal_ != Reason::none;
+  }
   Instant retry_at() const { return retry_at_; }
   // After `backoff`, or at once if the reason for refusing may be gone.
   bool may_begin(Instant now) const { return idle() && now >= retry_at_; }
@@ -52,8 +98,17 @@ class Takeover {
  private:
   struct Idle {};
   struct Checking {};
-  struct AskingShutdown {
+  struct Warming {
     Instant until;
+  };
+  struct CountingDown {
+    Instant ends;
+    Instant send_at;
+  };
+  struct Cancelling {
+    Instant until;
+    Instant send_at;
+    std::uint64_t request = 0;  // of the operator who cancels
   };
   struct ClosingWindow {
     Instant until;
@@ -96,6 +151,14 @@ class Takeover {
   };
 
   void refuse(Reason why, World& world, Output& out);  // nothing has been changed
+  void drop_prepared(World& world, Output& out);
+  bool partner_is_over(World& world, Output& out);
+  void warm(World& world, Output& out);
+  bool settle_warming(World& world, Output& out);
+  void count_down(World& world, Output& out);
+  bool settle_counting_down(World& world, Output& out);
+  void end_countdown(World& world, Output& out);
+  bool settle_cancelling(World& world, Output& out);
   void hand_back(Reason why, World& world, Output& out);
   bool settle_handing_back(World& world, Output& out);
   void close_window(World& world, Output& out);
@@ -110,13 +173,12 @@ class Takeover {
   void answer(OperatorAnswer::Outcome outcome, Reason reason, Output& out);
   bool send_kill_packets(World& world, Output& out);
 
-  std::variant<Idle, Checking, AskingShutdown, ClosingWindow, Fencing, Confirming, Marking,
-               AwaitingLease, Assuming, Serving, HandingBack>
+  std::variant<Idle, Checking, Warming, CountingDown, Cancelling, ClosingWindow, Fencing,
+               Confirming, Marking, AwaitingLease, Assuming, Serving, HandingBack>
       state_;
-  // Of the attempt under way.
-  Reason trigger_ = Reason::none;
-  std::uint64_t request_ = 0;
-  bool force_ = false;
+  TakeoverOrder order_;           // of the attempt under way
+  std::uint64_t attempt_ = 0;     // grows with each
+  bool prepared_ = false;         // the engine holds something for it
   bool partner_stopped_ = false;  // known to answer nobody any more
   int closes_ = 0;                // MirrorWindowClosed events still to come
   Mailbox marked_;
