@@ -35,6 +35,8 @@ class Client final : private ClientSession::Owner {
   // of a LUN; the last ones of the beginning are for COMPARE AND WRITE.
   static constexpr std::uint64_t zone_blocks = 128;
   static constexpr std::uint64_t swap_blocks = 8;
+  static constexpr std::uint32_t write_blocks_max =
+      48;  // what the smallest log takes as one record
 
   struct Options {
     std::uint16_t number = 0;  // unique in the world

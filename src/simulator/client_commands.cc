@@ -71,7 +71,7 @@ Client::CommandPtr Client::choose() {
   }
   const auto what = random_.below(100);
   if (what < 45) return read(lun, start + first, count);
-  if (what < 95) return write(lun, start + first, count);
+  if (what < 95) return write(lun, start + first, std::min(count, write_blocks_max));
   return zero(lun, start + first, count);
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "simulator/checkers.h"
 #include "simulator/sim_node.h"
 
 namespace duet::simulator {
@@ -10,13 +11,17 @@ namespace {
 struct WorkloadTest : testing::Test {
   std::unique_ptr<World> world;
   std::unique_ptr<Workload> load;
+  std::unique_ptr<Checkers> checkers;
 
   void begin(std::uint64_t seed) {
     WorldOptions options;
     options.seed = seed;
+    checkers.reset();
+    load.reset();
     world = std::make_unique<World>(options);
     for (std::uint8_t n : {1, 2}) world->node(NodeId(n)).power_on();
     load = std::make_unique<Workload>(*world, WorkloadOptions{});
+    checkers = std::make_unique<Checkers>(*world, *load);
     load->prepare();
     ASSERT_TRUE(until([&] { return load->prepared(); }, seconds(60)));
     load->start();
