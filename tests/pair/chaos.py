@@ -30,6 +30,7 @@ from chaos_stage import Stage, Unclean
 
 LUNS = 2  # of each identity under the load
 LOAD = ("--interval", "10", "--blocks", "512")
+PATIENCE = 5  # s: the other load leaves a session only if it hears nothing for so long
 KEPT = ("*.log", "*.jsonl", "*.err", "*/node.toml", "shelf-*/*.reservations")
 
 
@@ -43,6 +44,9 @@ class Chaos:
         self.patterns = [checks.Pattern(pair.create_lun(name, "pattern", "8MiB"))
                          for name in pair_module.NODES]
         self.load = load_module.Load(pair, urls, extra=LOAD)
+        self.patient = load_module.Load(
+            pair, [pair.create_lun(name, "patient", "64MiB") for name in pair_module.NODES], "patient",
+            extra=(*LOAD, "--deadline", PATIENCE * 1000))
         self.stage = Stage(pair, self.load)
         self.logs = checks.Logs(pair)
         self.pauses = collections.defaultdict(list)
@@ -78,11 +82,12 @@ class Chaos:
         checks.one_server_each(reports)
         checks.reservations_of_home_nodes(self.pair, reports)
         t = pair_module.boottime_ns()
-        try:
-            self.load.wait_flowing(t, 10 * self.pair.scale)
-        except TimeoutError as e:
-            raise Unclean(str(e)) from None
-        checks.nothing_lost(self.load)
+        for load in (self.load, self.patient):
+            try:
+                load.wait_flowing(t, (PATIENCE + 5) * self.pair.scale)
+            except TimeoutError as e:
+                raise Unclean(str(e)) from None
+            checks.nothing_lost(load)
         self.logs.look()
 
     def moves(self):
@@ -93,10 +98,13 @@ class Chaos:
     def finish(self):
         for pattern in self.patterns:
             pattern.verify()
-        summary = self.load.stop()
-        if self.load.exit_code != 0:
-            raise Unclean(f"the load: {summary}; {self.load.events()[-20:]}")
-        return summary
+        done = collections.Counter()
+        for load in (self.load, self.patient):
+            summary = load.stop()
+            if load.exit_code != 0:
+                raise Unclean(f"the load: {summary}; {load.events()[-20:]}")
+            done.update({k: v for k, v in summary.items() if isinstance(v, int)})
+        return done
 
     def summary(self):
         lines = [f"{'rounds of':<18} {'number':>6} {'pause median':>13} {'max':>8} {'home median':>12} {'max':>6}"]
@@ -124,7 +132,9 @@ def keep(pair, chaos, why, name):
 
 def run(arguments, seed):
     number, plan, chaos = 0, plans.Plan("start", []), None
-    with pair_module.Pair(cable=True) as pair:
+    settings = plans.settings(seed)
+    print(f"seed {seed}: {', '.join(f'{k} = {v}' for k, v in settings.items())}", flush=True)
+    with pair_module.Pair(cable=True, overrides=settings) as pair:
         try:
             chaos = Chaos(pair, arguments)
             end = time.monotonic() + arguments.minutes * 60
@@ -159,7 +169,6 @@ def main():
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 32)
     pair_module.exit_on_signals()
-    print(f"seed {seed}", flush=True)
     return run(arguments, seed)
 
 

@@ -59,7 +59,7 @@ def _shelf(dice, shelf):
     disk = dice.choice(["all", "0", "1", "2", "3"])
     return dice.choice([f"shelf {shelf} slow {disk} {dice.randint(5, 300)}", f"shelf {shelf} hang {disk}",
                         f"shelf {shelf} power-off all", f"shelf {shelf} power-off {disk}",
-                        f"cut-path {dice.node()} {shelf}"])
+                        f"cut-path {dice.node()} {shelf}", f"stop-shelf {shelf}"])
 
 
 def node_dies(dice):
@@ -151,6 +151,14 @@ def second_fault(dice):
     return [*slow, *first, at, *second, f"wait {dice.seconds(0.05, 4)}"]
 
 
+def processor_is_busy(dice):
+    """Long enough for a false alarm, and a fault on top."""
+    node = dice.node()
+    return [f"burn {dice.choice([2, 4])}", f"wait {dice.seconds(0.1, 2)}",
+            *dice.choice([[], _death(dice, node), [_link(dice)], [f"begin {node} takeover {other(node)}"]]),
+            f"wait {dice.seconds(0.1, 2)}", "heal burn"]
+
+
 def both_die(dice):
     first = dice.node()
     between = dice.choice([0.001, 0.3, dice.seconds(0.01, 3)])
@@ -174,7 +182,15 @@ def faults_at_random(dice):
 # (how often, what): the names are the kinds of the summary.
 KINDS = [(4, node_dies), (4, node_pauses), (1, node_loses_nvram), (3, link_fails), (3, shelf_fails),
          (1, shelf_blinks), (4, operator_moves), (1, luns_change), (4, giveback_races),
-         (5, second_fault), (1, both_die), (3, faults_at_random)]
+         (5, second_fault), (1, both_die), (1, processor_is_busy), (3, faults_at_random)]
+
+
+def settings(seed):
+    """The configuration of both nodes, in which the rounds take place."""
+    dice = _Dice(f"{seed}: settings")
+    return {"nvram.size": dice.choice(['"4MiB"', '"16MiB"', '"64MiB"']),  # consistency points every second, or few
+            "engine.cache": dice.choice(['"1MiB"', '"64MiB"']),
+            "takeover.auto_giveback": dice.choice(["false", "false", "true"])}
 
 
 def plan(seed, number, kinds=None):

@@ -5,7 +5,8 @@
     start NODE, wipe NODE                       a node that is down: switched on; its NVRAM is gone
     cut [control|mirror] [from NODE], delay S, reset, heal link
     shelf OWNER COMMAND...                      docs/protocols/shelf_control.md
-    cut-path NODE OWNER, heal shelf OWNER, restart-shelf OWNER
+    cut-path NODE OWNER, stop-shelf OWNER, heal shelf OWNER, restart-shelf OWNER
+    burn N, heal burn                           so many programs that want a processor for themselves
     order NODE ARGUMENTS..., begin NODE ...     the duet command: waits for its end, or does not
     wait S, await NODE PHASE S                  the event, but at most so long
     served                                      every LUN answers again
@@ -41,6 +42,7 @@ class Stage:
         self.signalled = {}     # node: how often its engine was ended by us
         self.notes = []         # of this round
         self._orders = []
+        self._burners = []
 
     def begin_round(self):
         self.began = pair_module.boottime_ns()
@@ -120,6 +122,12 @@ class Stage:
             self.do_delay(0)
             self.pair.heal_interconnect()
             return
+        if what == "burn":
+            for burner in self._burners:
+                burner.end()
+            self._burners = []
+            return
+        processes.send(self.pair.shelves[owner].process.pid, signal.SIGCONT)
         for command in ("heal all", "restore-path all"):
             self.do_shelf(owner, command)
         states = self.pair.shelves[owner].command("status").split()
@@ -130,12 +138,21 @@ class Stage:
             self.do_shelf(owner, "power-on all")
 
     def do_shelf(self, owner, *command):
+        if processes.stat_fields(self.pair.shelves[owner].process.pid)[0] == "T":
+            self.note(f"the shelf of {owner} takes no command now")
+            return
         answer = self.pair.shelves[owner].command(" ".join(command))
         if not answer.startswith("ok"):
             raise RuntimeError(f"shelf of {owner}: {' '.join(command)}: {answer}")
 
     def do_cut_path(self, name, owner):
         self.do_shelf(owner, f"cut-path {self.pair.shelves[owner].hosts[name]}:{pair_module.ISCSI_PORT}")
+
+    def do_stop_shelf(self, owner):
+        processes.send(self.pair.shelves[owner].process.pid, signal.SIGSTOP)
+
+    def do_burn(self, number):
+        self._burners += [processes.Process(["sh", "-c", "while :; do :; done"]) for _ in range(int(number))]
 
     def do_restart_shelf(self, owner):
         self.pair.shelves[owner].kill()
@@ -153,7 +170,9 @@ class Stage:
         except Exception as e:  # the harness' limit
             self.note(f"duet {arguments[0]} on {name}: {type(e).__name__}")
             return
-        if code not in FINE:
+        if code == 2:
+            self.note(f"duet {' '.join(arguments)}: not known")
+        elif code not in FINE:
             self.note(f"duet {' '.join(arguments)} on {name}: {code}: {(error or out).strip()}")
         self._mark_halted(before)
 
@@ -196,6 +215,7 @@ class Stage:
         """Undoes every fault and switches on what is down."""
         for name in list(self.stopped):
             self.do_cont(name)
+        self.do_heal("burn")
         self.do_heal("link")
         for owner in self.pair.shelves:
             self.do_heal("shelf", owner)
