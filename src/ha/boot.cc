@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 
 namespace duet::ha {
 
@@ -99,6 +100,7 @@ void Boot::decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out
   auto decision = decide_boot(view, world.self());
   if (auto* waiting = std::get_if<BootWait>(&decision)) {
     if (waiting->why == Reason::awaiting_partner && !partner_wait_until_) {
+      MARK(boot_waits_for_partner_decision);
       partner_wait_until_ = out.now() + timers.boot_partner_wait;
     }
     bool unknown = waiting->why == Reason::mailbox_unknown;
@@ -112,6 +114,7 @@ void Boot::decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out
 // epoch yet. Takes the disks under a key of no epoch; the probe that follows reads, and claims
 // under the right one.
 void Boot::seize(World& world, Output& out) {
+  MARK(boot_seized);
   ++world.progress;
   auto rules = world.rules(FenceMode::fence, ReservationType::write_exclusive_registrants_only);
   rules.key = world.key_in(Epoch(0xffffffff));
@@ -183,6 +186,7 @@ bool Boot::advance(World& world, Output& out) {
               world.keeper(world.self()).read(Purpose::boot, out);
             } else {
               out.log(Severity::warning, "boot.claim_failed", s.fences.why());
+              MARK(boot_claim_failed);
               world.boot_epoch = Epoch(0);
               wait({.why = s.fences.outcome() == FenceSet::Outcome::lost ? Reason::lost_arbitration
                                                                          : Reason::disks_missing},
@@ -238,6 +242,7 @@ void Boot::on_reread(const MailboxKeeper::Outcome& outcome, World& world, Output
   auto& s = std::get<Rereading>(state_);
   if (outcome.kind != Kind::known || !outcome.all_answered) {
     if (++s.attempts < max_attempts && !outcome.kept_out) {
+      MARK(boot_reread_repeated);
       s.retry = out.now() + io_retry;
       return;
     }
@@ -247,11 +252,13 @@ void Boot::on_reread(const MailboxKeeper::Outcome& outcome, World& world, Output
   const auto& now = outcome.mailbox;
   // B2, G6: what we read before the claim may be old by now.
   if ((now.taken_over_by != no_node && !forced_) || now.epoch != s.from.epoch) {
+    MARK(boot_mailbox_changed_while_claiming);
     world.boot_epoch = Epoch(0);
     return wait({.why = Reason::lost_arbitration}, io_retry, world, out);
   }
   auto m = now;
   if (forced_) {
+    MARK(boot_forced);
     m.durability = Durability::write_through;
     m.nvram_server = 0;
     m.nvram_mirror = 0;
@@ -274,10 +281,12 @@ void Boot::on_reread(const MailboxKeeper::Outcome& outcome, World& world, Output
 void Boot::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
   auto& s = std::get<Marking>(state_);
   if (outcome.kind == Kind::write_failed && ++s.attempts < max_attempts) {
+    MARK(boot_mark_repeated);
     s.retry = out.now() + io_retry;
     return;
   }
   if (outcome.kind != Kind::written) {
+    MARK(boot_mark_lost);
     world.boot_epoch = Epoch(0);
     return wait({.why = Reason::lost_arbitration}, io_retry, world, out);
   }
@@ -317,6 +326,7 @@ void Boot::on_assume_failed(const std::string& why, World& world, Output& out) {
   if (s == nullptr) return;
   ++world.progress;
   why_ = Reason::engine_failed;
+  MARK(boot_assume_failed);
   s->retry = out.now() + assume_retry;
   out.log(Severity::error, "boot.assume_failed", why);
 }

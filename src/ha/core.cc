@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 
 namespace duet::ha {
 
@@ -252,6 +253,7 @@ void Core::on(const DurabilityWanted& event, Output&) {
 void Core::on(const EngineFenced& event, Output&) {
   if (event.identity != NodeId(1) && event.identity != NodeId(2)) return;
   if (!ending_ && holds(event.identity)) {
+    MARK(core_engine_fenced);
     world_.fenced = "the engine met a reservation conflict on identity " +
                     std::to_string(event.identity.value());
   }
@@ -298,6 +300,7 @@ bool Core::settle_once(Output& out) {
     auto& lease = world_.lease(identity);
     lease.on_time(out);
     if (lease.conflict() && holds(identity) && !world_.fenced) {
+      MARK(core_heartbeat_conflict);
       world_.fenced =
           "a reservation keeps our heartbeats out of identity " + std::to_string(identity.value());
     }
@@ -305,6 +308,7 @@ bool Core::settle_once(Output& out) {
   if (listening()) world_.watch.on_time(out);
   verifier_.advance(world_, held(), out);
   if (world_.suspended && verifier_.idle() && !world_.fenced) {
+    MARK(core_suspension_over);
     world_.suspended = false;
     for (auto& lease : world_.leases) lease.resume();
   }
@@ -349,6 +353,7 @@ bool Core::trigger_takeover(Output& out) {
   const auto& mailbox = world_.mailbox(world_.partner());
   if (mailbox && mailbox->taken_over_by == world_.self()) {
     takeover_.begin({.trigger = Reason::resumed}, world_, out);
+    MARK(takeover_resumed);
     return true;
   }
   const auto& timers = world_.config.timers;
@@ -363,6 +368,7 @@ bool Core::trigger_takeover(Output& out) {
     case Verdict::absent:
       if (timers.cold_start_wait == Duration{}) return false;
       patience += timers.cold_start_wait;
+      MARK(core_partner_absent);
       [[fallthrough]];
     case Verdict::dead:
       if (out.now() < *dead_since_ + patience) return false;
@@ -486,6 +492,7 @@ void Core::settle_ending(Output& out) {
 }
 
 void Core::end_fenced(Output& out) {
+  MARK(core_fenced);
   for (auto& lease : world_.leases) lease.stop(out);
   out.act(StopEngine{});
   out.log(Severity::error, "node.fenced", *world_.fenced);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 #include "disk/reservation_key.h"
 
 namespace duet::ha {
@@ -38,6 +39,7 @@ FenceDecision decide_hold(const FenceRules& rules, const ports::RegisteredKeys& 
   if (ours) return std::vector<DiskOperation>{Reserve{rules.key, rules.type}};
   // Without APTPL a disk forgets everything with its power. Nobody else came: it is still ours.
   if (keys.keys.empty()) {
+    MARK(hold_after_forgetful_power_loss);
     return std::vector<DiskOperation>{RegisterKey{rules.key}, Reserve{rules.key, rules.type}};
   }
   return FenceLost{};
@@ -111,11 +113,13 @@ void DiskFencer::decide(const Looking& seen, Output& out) {
     why_ = seen.reservation->reserved ? "held by " + disk::describe(seen.reservation->holder)
                                       : "our key is gone";
     if (lost->unregister) {
+      MARK(fence_lost_unregisters);
       state_ = Unregistering{out.disk(disk_, RegisterKey{ReservationKey(0)})};
     } else {
       state_ = Ended{Outcome::lost};
     }
   } else if (++rounds_ > max_rounds) {
+    MARK(fence_rounds_exhausted);
     why_ = "the reservation keeps changing";
     state_ = Ended{Outcome::failed};
   } else {
@@ -131,6 +135,7 @@ void DiskFencer::act(Acting acting, Output& out) {
 
 void DiskFencer::on_error(const Error& error, Output& out) {
   if (++errors_ > max_errors) {
+    MARK(fence_errors_exhausted);
     why_ = error.message;
     state_ = Ended{Outcome::failed};
   } else {
@@ -170,6 +175,7 @@ bool DiskFencer::on_completed(const DiskCompleted& event, Output& out) {
       act(std::move(rest), out);
     } else if (event.reply.error().code == ErrorCode::reservation_conflict) {
       look(out);  // somebody moved: decide anew
+      MARK(fence_conflict_looks_again);
     } else {
       on_error(event.reply.error(), out);
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/coverage.h"
+
 namespace duet::ha {
 
 FenceSet::FenceSet(FenceRules rules, NodeId identity, std::uint8_t disks)
@@ -64,6 +66,7 @@ void FenceSet::settle(Output& out) {
     repeat = true;
   }
   if (repeat) {
+    MARK(fence_set_repeated);
     ++repeats_;
     std::vector<DiskFencer> again;
     for (auto& fencer : running_) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/coverage.h"
+
 namespace duet::ha {
 
 using ports::ReservationType;
@@ -105,9 +107,11 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
                 state_ = Released{s.nonce, now + world.config.timers.givewait_deadline};
                 return true;
               case FenceSet::Outcome::lost:
+                MARK(giveback_disks_lost);
                 world.fenced = "the partner's disks are not ours any more: " + s.fences.why();
                 return true;
               case FenceSet::Outcome::failed:
+                MARK(giveback_release_failed);
                 re_reserve(world, out);
                 return true;
             }
@@ -117,6 +121,7 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
             bool ready = world.monitor.in(NodeState::mbwait);
             if (!partner_waits(world, now) || world.monitor.nonce() != s.nonce ||
                 (!ready && now >= s.deadline)) {
+              MARK(giveback_re_reserved);
               re_reserve(world, out);
               return true;
             }
@@ -137,6 +142,7 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
                 world.fenced = "the partner's disks are not ours any more: " + s.fences.why();
                 return true;
               case FenceSet::Outcome::failed:
+                MARK(giveback_re_reserve_failed);
                 re_reserve(world, out);
                 return true;
             }
@@ -148,16 +154,19 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
             // may come for that until the command times out, and none is needed.
             if (partner_serves(world, s.mailbox.epoch)) {
               world.keeper(world.partner()).abandon_write();
+              MARK(giveback_partner_claims_early);
               on_written(s, world, out);
               return true;
             }
             if (s.retry > now) return false;
             if (world.keeper(world.partner()).writing()) {  // a durability mark on its way
+              MARK(giveback_waits_for_mark);
               s.retry = now + keeper_retry;
               return false;
             }
             s.retry = never;
             if (now >= s.deadline) {
+              MARK(giveback_mark_too_late);
               retake(world, takeover, out);
             } else {
               world.keeper(world.partner()).write(Purpose::giveback, s.mailbox, out);
@@ -177,6 +186,7 @@ void Giveback::on_released(World& world, Takeover& takeover, Output& out) {
   auto nonce = s->nonce;
   auto now = out.now();
   if (!partner_waits(world, now) || world.monitor.nonce() != nonce) {
+    MARK(giveback_partner_left_while_stopping);
     return retake(world, takeover, out);  // nothing was given away yet
   }
   // G3, and detection is armed before anything is given away.
@@ -200,6 +210,7 @@ void Giveback::on_release_failed(const std::string& why, World& world, Output& o
   if (s == nullptr) return;
   out.log(Severity::warning, "giveback.vetoed", why);
   answer(Answer::failed, Reason::vetoed, out);
+  MARK(giveback_vetoed);
   auto_not_before_ = out.now() + rest;
   state_ = Released{s->nonce, out.now() + world.config.timers.givewait_deadline};
 }
@@ -211,6 +222,7 @@ void Giveback::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, T
   if (s == nullptr) return;
   if (outcome.kind == Kind::write_failed) {
     s->retry = out.now() + io_retry;  // same generation: re-drivable
+    MARK(giveback_mark_repeated);
     return;
   }
   // A conflict means that the partner has read one of the copies and claims already.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/coverage.h"
+
 namespace duet::ha {
 
 void HoldVerifier::verify(DiskRef disk, ports::ReservationType type, const World& world,
@@ -29,6 +31,7 @@ void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) 
     }
     auto disk = it->first;
     if (outcome == DiskFencer::Outcome::lost && held[disk.identity.value()]) {
+      MARK(hold_lost);
       world.fenced = "disk " + std::to_string(disk.index) + " of identity " +
                      std::to_string(disk.identity.value()) + ": " + fencer.why();
     }
@@ -36,6 +39,7 @@ void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) 
     // An unreadable disk says nothing: it is asked again, and the lease does not depend on it
     // alone.
     if (outcome == DiskFencer::Outcome::failed && held[disk.identity.value()]) {
+      MARK(hold_unreadable);
       verify(disk, ports::ReservationType::write_exclusive_registrants_only, world, out);
       return;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 #include "disk/areas.h"
 
 namespace duet::ha {
@@ -58,6 +59,7 @@ bool LeaseKeeper::on_completed(const DiskCompleted& event, Output& out) {
       renew(out);
     } else if (event.reply.error().code == ErrorCode::reservation_conflict) {
       conflict_ = true;
+      MARK(lease_conflict);
     }
     return true;
   }

@@ -1,5 +1,7 @@
 #include "ha/leftovers.h"
 
+#include "base/coverage.h"
+
 namespace duet::ha {
 
 using Kind = MailboxKeeper::Outcome::Kind;
@@ -46,6 +48,7 @@ bool Leftovers::advance(World& world, Output& out) {
             if (s.fences.outcome() == FenceSet::Outcome::failed) {
               state_ = Waiting{out.now() + unknown_retry};
             } else {
+              MARK(leftovers_handed_back);
               out.log(Severity::notice, "boot.handed_back",
                       "the partner's disks, fenced by an earlier boot of this node, are readable "
                       "again");
@@ -67,11 +70,13 @@ bool Leftovers::on_completed(const DiskCompleted& event, Output& out) {
 void Leftovers::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
   if (!std::holds_alternative<Reading>(state_)) return;
   if (outcome.kind != Kind::known) {
+    MARK(leftovers_mailbox_unknown);
     state_ = Waiting{out.now() + unknown_retry};
     return;
   }
   world.mailbox(world.partner()) = outcome.mailbox;
   if (outcome.mailbox.taken_over_by == world.self()) {
+    MARK(leftovers_takeover_resumed);
     state_ = Done{};
     return;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 #include "disk/areas.h"
 
 namespace duet::ha {
@@ -32,6 +33,7 @@ void MailboxKeeper::on_read(const Place& place, const Result<DiskReply>& reply) 
   if (bytes == nullptr) return;
   auto mailbox = decode_mailbox(*bytes);
   if (!mailbox) {
+    MARK(mailbox_copy_invalid);
     reading_->other_version |= mailbox.error().code == ErrorCode::unsupported_version;
     reading_->why = mailbox.error().message;
   } else if (mailbox->cluster != cluster_ || mailbox->identity != identity_) {
@@ -59,11 +61,13 @@ void MailboxKeeper::finish_read() {
       best = &m;
       contradiction = false;
     } else if (m.generation == best->generation && m != *best) {
+      MARK(mailbox_contradiction);
       contradiction = true;
     }
   }
   if (best != nullptr) highest_generation_ = std::max(highest_generation_, best->generation);
   if (done.other_version) {
+    MARK(mailbox_other_version);
     outcome.why = "written by another version of Duet";
   } else if (contradiction) {
     outcome.why = "two different mailboxes of the same generation";
@@ -102,6 +106,7 @@ void MailboxKeeper::abandon_write() {
 
 void MailboxKeeper::finish_copy(Output& out) {
   if (writing_->abandoned) {
+    MARK(mailbox_write_abandoned);
     writing_.reset();
     return;
   }
@@ -137,6 +142,7 @@ bool MailboxKeeper::on_completed(const DiskCompleted& event, Output& out) {
       } else {
         writing_->fenced |= event.reply.error().code == ErrorCode::reservation_conflict;
         writing_->why = event.reply.error().message;
+        MARK(mailbox_write_error);
       }
       writing_->open.erase(open);
       if (writing_->open.empty()) finish_copy(out);

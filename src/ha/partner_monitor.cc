@@ -1,6 +1,7 @@
 #include "ha/partner_monitor.h"
 
 #include "base/assert.h"
+#include "base/coverage.h"
 
 namespace duet::ha {
 
@@ -96,6 +97,7 @@ void PartnerMonitor::on_state_read(const Result<std::vector<std::byte>>& bytes, 
   bool backwards = read && last_ && read->nonce == last_->nonce &&
                    (read->progress < last_->progress || read->heartbeat < last_->heartbeat);
   if (!read || foreign || backwards) {
+    MARK(partner_structure_invalid);
     ++invalid_;
     reader_.reset();
     // A structure that went backwards is not believed before it agrees with itself again.
@@ -115,6 +117,7 @@ void PartnerMonitor::on_state_read(const Result<std::vector<std::byte>>& bytes, 
   if (stable_ && stable_->nonce == agreed->nonce &&
       !legal_transition(stable_->state, agreed->state)) {
     ++illegal_;
+    MARK(partner_transition_illegal);
     return;
   }
   stable_ = *agreed;
@@ -126,6 +129,7 @@ void PartnerMonitor::on_heartbeat(const HeartbeatWatch& watch) {
   beating_ = watch.last()->nonce;
   if (beating_ == served_) return;
   served_ = beating_;
+  MARK(partner_heartbeat_of_another_boot);
   if (stable_ && stable_->nonce != beating_) void_ = stable_->nonce;
 }
 
@@ -163,6 +167,7 @@ Says PartnerMonitor::says() const {
   if (ended_state(stable_->state)) return Says::ended;
   if (stable_->state == NodeState::booting &&
       stable_->reason == static_cast<std::uint8_t>(Reason::nvram_lost)) {
+    MARK(partner_lost_its_nvram);
     return Says::ended;
   }
   return serving_state(stable_->state) ? Says::serving : Says::not_serving;

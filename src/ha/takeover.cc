@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 #include "disk/areas.h"
 
 namespace duet::ha {
@@ -43,6 +44,7 @@ void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
   }
   state_ = Checking{};
   if (!world.all_connected(world.partner())) {
+    MARK(takeover_disks_unreachable);
     return refuse(Reason::partner_disks_unreachable, world, out);
   }
   if (world.lease(world.self()).until() <= out.now() && !ordered) {
@@ -52,6 +54,7 @@ void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
 }
 
 void Takeover::retake(World& world, Output& out) {
+  MARK(giveback_retaken);
   order_ = {.trigger = Reason::giveback_failed};
   partner_stopped_ = false;
   victim_ = world.monitor.nonce();
@@ -74,6 +77,7 @@ void Takeover::refuse(Reason why, World& world, Output& out) {
 }
 
 void Takeover::hand_back(Reason why, World& world, Output& out) {
+  MARK(takeover_handed_back);
   out.log(Severity::error, "takeover.handing_back", std::string(sentence(why)));
   refusal_ = why;
   drop_prepared(world, out);
@@ -96,6 +100,7 @@ bool Takeover::settle_handing_back(World& world, Output& out) {
   answer(Answer::failed, refusal_, out);
   retry_at_ = out.now() + backoff;
   if (s.fences.outcome() == FenceSet::Outcome::failed) {
+    MARK(takeover_hand_back_repeated);
     s.retry = retry_at_;  // the partner cannot boot before we let go of every disk
     return true;
   }
@@ -127,6 +132,7 @@ void Takeover::on_checked(const MailboxKeeper::Outcome& outcome, World& world, O
   world.mailbox(world.partner()) = outcome.mailbox;
   const auto& m = outcome.mailbox;
   if (!still_wanted(world, out.now())) {
+    MARK(takeover_not_needed);
     out.log(Severity::notice, "takeover.not_needed", "the partner is back");
     refusal_ = Reason::none;
     state_ = Idle{};
@@ -134,9 +140,11 @@ void Takeover::on_checked(const MailboxKeeper::Outcome& outcome, World& world, O
   }
   bool loses = !decide_replay(m, world.engine->nvram).possible;
   if (loses && !order_.overridden(Reason::log_not_here)) {
+    MARK(takeover_log_not_here);
     return refuse(Reason::log_not_here, world, out);
   }
   if (m.intent == Intent::halt_no_takeover && !order_.overridden(Reason::halt_without_takeover)) {
+    MARK(takeover_halt_intent);
     return refuse(Reason::halt_without_takeover, world, out);
   }
   answer(Answer::accepted, Reason::none, out);
@@ -192,6 +200,7 @@ bool Takeover::settle_confirming(World& world, Output& out) {
   if (s.retry != never || s.own_disk || !s.beats.empty() || s.mailbox_pending) return false;
   if (s.failed || !s.mailbox) {
     if (++s.attempts >= max_attempts) {
+      MARK(takeover_mailbox_stays_unknown);
       hand_back(Reason::mailbox_unknown, world, out);
     } else {
       s.retry = out.now() + io_retry;
@@ -199,11 +208,13 @@ bool Takeover::settle_confirming(World& world, Output& out) {
     return true;
   }
   if (!s.own_disk_ours) {  // T6
+    MARK(takeover_mutual);
     world.fenced = "the partner holds our disks while we fenced its";
     return true;
   }
   const auto& m = *s.mailbox;
   if (!order_.overridden(Reason::log_not_here) && !decide_replay(m, world.engine->nvram).possible) {
+    MARK(takeover_log_moved_while_fencing);
     hand_back(Reason::log_not_here, world, out);
     return true;
   }
@@ -219,6 +230,7 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   // Nobody but us has served since our mark of an earlier boot.
   if (m.taken_over_by == world.self()) partner_stopped_ = true;
   if (!decision.possible) {
+    MARK(takeover_forced);
     out.log(
         Severity::error, "takeover.forced",
         "forced by the operator: acknowledged writes that only the partner's NVRAM has are lost");
@@ -243,10 +255,12 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
 void Takeover::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
   auto& s = std::get<Marking>(state_);
   if (outcome.kind == Kind::write_failed && ++s.attempts < max_attempts) {
+    MARK(takeover_mark_repeated);
     s.retry = out.now() + io_retry;
     return;
   }
   if (outcome.kind != Kind::written) {
+    MARK(takeover_mark_failed);
     return hand_back(
         outcome.kind == Kind::fenced ? Reason::lost_arbitration : Reason::fencing_failed, world,
         out);
@@ -280,6 +294,7 @@ bool Takeover::send_kill_packets(World& world, Output& out) {
   if (!holding() || kill_at_ > out.now()) return false;
   bool other_boot = world.monitor.stable() && world.monitor.nonce() != victim_;
   if (other_boot || victim_ == BootNonce(0)) {
+    MARK(kill_packets_end);
     kill_at_ = never;
     return false;
   }
@@ -308,6 +323,7 @@ bool Takeover::advance(World& world, Output& out) {
           [&](ClosingWindow& s) {
             if (s.until > out.now()) return false;
             if (order_.trigger == Reason::giveback_failed) {
+              MARK(takeover_window_stuck_in_giveback);
               world.fenced = "our engine does not close the mirror window";
               return true;
             }
@@ -326,10 +342,12 @@ bool Takeover::advance(World& world, Output& out) {
                 confirm(0, world, out);
                 return true;
               case FenceSet::Outcome::lost:
+                MARK(takeover_arbitration_lost);
                 out.log(Severity::warning, "takeover.lost", s.fences.why());
                 hand_back(Reason::lost_arbitration, world, out);
                 return true;
               case FenceSet::Outcome::failed:
+                MARK(takeover_fencing_failed);
                 out.log(Severity::warning, "takeover.fencing_failed", s.fences.why());
                 hand_back(Reason::fencing_failed, world, out);
                 return true;
@@ -340,6 +358,7 @@ bool Takeover::advance(World& world, Output& out) {
           [&](Marking& s) {
             if (s.retry > out.now()) return false;
             if (world.keeper(world.partner()).writing()) {  // of the giveback that failed
+              MARK(takeover_mark_waits_for_giveback);
               s.retry = out.now() + keeper_retry;
               return false;
             }

@@ -106,7 +106,7 @@ void Takeover::on_declined(const ShutdownDeclined& declined, World& world, Outpu
   }
   if (!counting_down()) return;
   out.log(Severity::warning, "takeover.declined", std::string(sentence(why)));
-  if (order_.force && why == Reason::hand_over_failed) return end_countdown(world, out);
+  if (why == Reason::hand_over_failed && order_.overridden(why)) return end_countdown(world, out);
   give_up(Answer::failed, why, world, out);
 }
 
