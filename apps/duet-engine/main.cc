@@ -3,9 +3,11 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <fstream>
 #include <memory>
 
 #include "crash_signals.h"
@@ -45,6 +47,14 @@ Result<nvlog::OpenedRegion> open_region(const node::Config& config, ports::Nvram
   return nvlog::open_region(nvram, config.cluster, config.self);
 }
 
+// Linux: the second number of statm is what is resident, in pages.
+std::uint64_t memory_in_use() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 int run(const std::string& config_path, std::uint64_t nonce) {
   auto config = node::load_config(config_path);
   if (!config) return give_up(config.error().message);
@@ -78,7 +88,8 @@ int run(const std::string& config_path, std::uint64_t nonce) {
     if (service.managed()) network.let_float(service.address);
   }
   std::array<Shelf, 3> disks;
-  node::Engine::Ports ports{loop, **nvram, **mirror, network, supervisor, memory->state(), {}};
+  node::Engine::Ports ports{loop,       **nvram,         **mirror, network,
+                            supervisor, memory->state(), {},       memory_in_use};
   for (std::uint8_t n : {1, 2}) {
     disks[n] = open_shelf(loop, *config, NodeId(n), disk::KeyRole::engine, seconds(5));
     for (auto& disk : disks[n]) {

@@ -86,13 +86,24 @@ void ExtentPool::open(ports::Done<void> done) {
 }
 
 void ExtentPool::activate(Epoch epoch, ports::Done<void> done) {
-  if (state_ != StorageState::read_only) {
-    return fail_later(done, {ErrorCode::refused, "the pool is not open and inactive"});
+  const bool opening = state_ == StorageState::closed && session_ == nullptr;
+  if (state_ != StorageState::read_only && !opening) {
+    return fail_later(done, {ErrorCode::refused, "the pool is being opened, or active"});
   }
-  load(superblock_, std::move(done), [this, epoch](PoolMetadata metadata) -> Status {
-    if (state_ != StorageState::read_only) {
-      return fail(ErrorCode::refused, "the pool is not open and inactive");
-    }
+  std::optional<Superblock> known;
+  if (opening) {
+    session_ = std::make_shared<Session>();
+  } else {
+    known = superblock_;
+  }
+  auto before = state_;
+  auto finished = [this, opening, session = std::weak_ptr(session_),
+                   done = std::move(done)](Status status) mutable {
+    if (!status && opening && !session.expired()) session_.reset();  // may be opened again
+    done(std::move(status));
+  };
+  load(known, std::move(finished), [this, before, epoch](PoolMetadata metadata) -> Status {
+    if (state_ != before) return fail(ErrorCode::refused, "the pool is active already");
     if (metadata.superblock.epoch > epoch) {
       return fail(ErrorCode::refused, "the pool was written in epoch " +
                                           std::to_string(metadata.superblock.epoch.value()) +

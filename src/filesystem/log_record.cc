@@ -151,6 +151,7 @@ Result<Record> decode(const LogRecord& record) {
       return ReservationsRecord{lun, join(record.payload)};
     case RecordKind::wrap:
     case RecordKind::epoch_start:
+    case RecordKind::stored_request:
       break;
   }
   UNREACHABLE();

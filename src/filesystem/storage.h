@@ -63,9 +63,9 @@ class Storage {
   // storage open warm. Errors: not_found (no pool here), invalid, unsupported_version, and those of
   // the disk.
   virtual void open(ports::Done<void> done) = 0;
-  // read_only -> active. Requires: we are fenced in on every disk. Reads the metadata again if
-  // another node changed it since. Errors: refused (the disks know a newer epoch), and those of
-  // open; stays read_only.
+  // read_only or closed -> active. Requires: we are fenced in on every disk. Reads the metadata
+  // again if another node changed it since. Errors: refused (the disks know a newer epoch), and
+  // those of open; stays as it was.
   virtual void activate(Epoch epoch, ports::Done<void> done) = 0;
   // active -> read_only through a last consistency point; nothing is admitted from the call on.
   // Errors: reservation_conflict, cancelled. Waits as long as the disks do not take it.

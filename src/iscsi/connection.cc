@@ -230,6 +230,11 @@ void Connection::request_logout(Instant now, Actions& actions) {
   sender_.put(request, actions.send);
 }
 
+void Connection::announce_drop(Actions& actions) {
+  if (phase_ != Phase::full_feature || session_.discovery) return;
+  sender_.put(AsyncSessionDrop{.numbers = numbers(true)}, actions.send);
+}
+
 scsi::CommandTag Connection::tag_of(const Task& task) const {
   return scsi::CommandTag(std::uint64_t{number_} << 32 | tasks_.tag_of(task));
 }

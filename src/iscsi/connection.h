@@ -19,6 +19,7 @@
 #include "iscsi/receiver.h"
 #include "iscsi/sender.h"
 #include "iscsi/session.h"
+#include "iscsi/stored_request.h"
 #include "iscsi/task.h"
 
 namespace duet::iscsi {
@@ -79,6 +80,17 @@ class Connection {
   // Asks the initiator to log out and come back; after logout_request_timeout the connection
   // closes.
   void request_logout(Instant now, Actions& actions);
+
+  // ---- planned end of service ----
+  // From here on no command goes to a unit and no data is asked for: what is received waits.
+  // Requests that need no unit are answered. Ends with resume(), or with the connection.
+  void hold() { held_ = true; }
+  void resume(Actions& actions);
+  // The commands that wait, in the order of their arrival.
+  std::vector<StoredRequest> waiting_requests();
+  // Tells the initiator that its session goes and that it may come back with a new one at once. The
+  // caller closes.
+  void announce_drop(Actions& actions);
   // The transport is gone: nothing is sent any more.
   void on_transport_closed();
 
@@ -161,7 +173,9 @@ class Connection {
   std::uint32_t immediate_used_ = 0;           // with it
   std::deque<std::uint32_t> awaiting_budget_;  // tags of collecting tasks
   std::uint64_t budget_left_ = solicited_data_budget;
-  std::vector<std::uint32_t> waiting_;  // tags of ready tasks, by serial; the first is ORDERED
+  // Tags of ready tasks, by serial; unless held, the first is ORDERED.
+  std::vector<std::uint32_t> waiting_;
+  bool held_ = false;
   std::vector<PendingManagement> management_;
   std::uint32_t last_management_ = 0;
 

@@ -158,7 +158,7 @@ void Connection::go_on(Task& task, Actions& actions) {
 // ---- ready to transfer ----
 
 void Connection::request_data(Task& task, Actions& actions) {
-  if (task.awaits_budget || !grant_budget(task)) return;
+  if (held_ || task.awaits_budget || !grant_budget(task)) return;
   const auto& p = session_.parameters;
   task.requested = std::max(task.requested, task.collected);
   while (task.requested < task.out_expected && task.stretches.size() < p.max_outstanding_r2t) {
@@ -203,8 +203,9 @@ void Connection::offer(Task& task, Actions& actions) {
   bool ordered_too_soon =
       task.attribute == scsi::TaskAttribute::ordered && older_collecting(task.serial);
   task.state = Task::State::ready;
-  if ((behind_ordered || ordered_too_soon) &&
-      task.attribute != scsi::TaskAttribute::head_of_queue) {
+  bool in_turn = task.attribute == scsi::TaskAttribute::head_of_queue ||
+                 (!behind_ordered && !ordered_too_soon);
+  if (held_ || !in_turn) {
     auto place = std::ranges::find_if(
         waiting_, [&](std::uint32_t tag) { return older(task, *tasks_.find_by_tag(tag)); });
     waiting_.insert(place, tasks_.tag_of(task));
@@ -215,12 +216,50 @@ void Connection::offer(Task& task, Actions& actions) {
 }
 
 void Connection::submit_waiting(Actions& actions) {
-  while (!waiting_.empty()) {
+  while (!held_ && !waiting_.empty()) {
     Task& task = *tasks_.find_by_tag(waiting_.front());
     if (task.attribute == scsi::TaskAttribute::ordered && older_collecting(task.serial)) return;
     waiting_.erase(waiting_.begin());
     submit(task, actions);
   }
+}
+
+void Connection::resume(Actions& actions) {
+  held_ = false;
+  logout_deadline_.reset();
+  if (phase_ != Phase::full_feature) return;
+  auto urgent = waiting_;
+  std::erase_if(urgent, [&](std::uint32_t tag) {
+    return tasks_.find_by_tag(tag)->attribute != scsi::TaskAttribute::head_of_queue;
+  });
+  for (std::uint32_t tag : urgent) {
+    std::erase(waiting_, tag);
+    submit(*tasks_.find_by_tag(tag), actions);
+  }
+  tasks_.for_each([&](Task& task) {
+    if (task.state == Task::State::collecting) go_on(task, actions);
+  });
+  submit_waiting(actions);
+}
+
+std::vector<StoredRequest> Connection::waiting_requests() {
+  std::vector<const Task*> tasks;
+  tasks_.for_each([&](const Task& task) {
+    if (task.state == Task::State::collecting || task.state == Task::State::ready) {
+      tasks.push_back(&task);
+    }
+  });
+  std::ranges::sort(tasks, [](const Task* a, const Task* b) { return older(*a, *b); });
+  std::vector<StoredRequest> requests;
+  for (const Task* task : tasks) {
+    requests.push_back({.initiator_name = session_.initiator_name,
+                        .isid = session_.isid,
+                        .relative_target_port = session_.relative_target_port,
+                        .initiator_task_tag = task->initiator_task_tag,
+                        .lun_field = task->lun_field,
+                        .cdb = task->cdb});
+  }
+  return requests;
 }
 
 bool Connection::older_collecting(std::uint32_t serial) {

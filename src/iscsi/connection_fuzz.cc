@@ -40,7 +40,10 @@ class Run {
   void go() {
     while (!in_.empty() && wire_.connection.phase() != Connection::Phase::closed) {
       std::uint8_t op = in_.byte();
-      switch (op % 8) {
+      switch (op % 9) {
+        case 8:
+          hold(op);
+          break;
         case 0:
           raw();
           break;
@@ -102,6 +105,16 @@ class Run {
       response.sense.resize(18);
     }
     wire_.respond(command, std::move(response));
+  }
+
+  void hold(std::uint8_t op) {
+    if (op & 0x20) return wire_.connection.hold();
+    auto waiting = wire_.connection.waiting_requests();
+    ASSERT(waiting.size() <= TaskTable::capacity);
+    for (const auto& request : waiting) {
+      ASSERT(decode_stored_request(encode(request)) == request);
+    }
+    wire_.connection.resume(wire_.actions);
   }
 
   void tick(std::uint8_t op) {

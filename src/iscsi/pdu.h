@@ -264,6 +264,14 @@ struct AsyncLogoutRequest {
   AnswerNumbers numbers = {};
 };
 
+// The target ends the session; the initiator may come back with a new one after `time_to_wait`
+// seconds (RFC 7143 11.9.1, event 3).
+struct AsyncSessionDrop {
+  std::uint16_t time_to_wait = 0;
+  std::uint16_t time_to_retain = 0;
+  AnswerNumbers numbers = {};
+};
+
 // Write all 48 bytes; `data_size` is that of the data segment that follows, without padding.
 void encode(const NopIn& pdu, std::size_t data_size, MutableHeader out);
 void encode(const ScsiResponse& pdu, std::size_t data_size, MutableHeader out);
@@ -275,5 +283,6 @@ void encode(const TextResponse& pdu, std::size_t data_size, MutableHeader out);
 void encode(const LogoutResponse& pdu, std::size_t data_size, MutableHeader out);
 void encode(const Reject& pdu, std::size_t data_size, MutableHeader out);
 void encode(const AsyncLogoutRequest& pdu, std::size_t data_size, MutableHeader out);
+void encode(const AsyncSessionDrop& pdu, std::size_t data_size, MutableHeader out);
 
 }  // namespace duet::iscsi

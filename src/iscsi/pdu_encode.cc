@@ -137,4 +137,13 @@ void encode(const AsyncLogoutRequest& pdu, std::size_t data_size, MutableHeader 
   put16(out, 42, pdu.seconds);
 }
 
+void encode(const AsyncSessionDrop& pdu, std::size_t data_size, MutableHeader out) {
+  start(out, 0x32, final_bit, data_size);
+  put32(out, 16, reserved_tag);
+  put_numbers(out, pdu.numbers);
+  put8(out, 36, 3);  // event: all connections of the session are dropped
+  put16(out, 40, pdu.time_to_wait);
+  put16(out, 42, pdu.time_to_retain);
+}
+
 }  // namespace duet::iscsi

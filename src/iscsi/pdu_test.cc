@@ -248,6 +248,10 @@ TEST(PduEncode, EachAnswer) {
       encoded(AsyncLogoutRequest{.seconds = 5, .numbers = numbers}),
       compact("32 80 00 00 00000000 0000000000000000 ffffffff 00000000 01020304 11121314 21222324"
               "01 00 0000 0000 0005 00000000"));
+  EXPECT_EQ(
+      encoded(AsyncSessionDrop{.time_to_wait = 2, .time_to_retain = 20, .numbers = numbers}),
+      compact("32 80 00 00 00000000 0000000000000000 ffffffff 00000000 01020304 11121314 21222324"
+              "03 00 0000 0002 0014 00000000"));
 }
 
 }  // namespace

@@ -23,63 +23,88 @@ Error on(const ports::Disk& disk, const Error& error) {
   return {error.code, "disk " + disk.name() + ": " + error.message};
 }
 
-struct Registration {
+struct Registration : std::enable_shared_from_this<Registration> {
+  Registration(ports::Disk& d, ReservationKey k, ReservationKey h,
+               std::shared_ptr<AllDisks> registered_all, std::shared_ptr<AllDisks> verified_all)
+      : disk(d),
+        key(k),
+        holder(h),
+        registered(std::move(registered_all)),
+        verified(std::move(verified_all)) {}
+
+  void start() {
+    disk.register_key(key, [self = shared_from_this()](Result<void> r) {
+      self->registered->arrived(r);
+      if (!r) return self->finish(std::move(r));
+      self->verify();
+    });
+  }
+  // Both questions at once: each answer is the truth after our registration.
+  void verify() {
+    disk.read_reservation([self = shared_from_this()](Result<ports::ReservationState> r) {
+      if (!r) {
+        self->verdict = std::unexpected(r.error());
+      } else if (!r->reserved || r->holder != self->holder) {
+        self->verdict =
+            fail(ErrorCode::reservation_conflict,
+                 r->reserved ? "reserved by " + disk::describe(r->holder) : "not reserved");
+      }
+      self->answered();
+    });
+    disk.read_keys([self = shared_from_this()](Result<ports::RegisteredKeys> r) {
+      if (!r) {
+        self->verdict = std::unexpected(r.error());
+      } else if (std::ranges::find(r->keys, self->key) == r->keys.end() && self->verdict) {
+        self->verdict = fail(ErrorCode::reservation_conflict, "our registration is gone");
+      }
+      self->answered();
+    });
+  }
+  void answered() {
+    if (--questions == 0) finish(std::move(verdict));
+  }
+  void finish(Status status) const {
+    verified->arrived(status ? Status() : Status(std::unexpected(on(disk, status.error()))));
+  }
+
   ports::Disk& disk;
   ReservationKey key;
   ReservationKey holder;
-  std::shared_ptr<AllDisks> all;
-
-  void finish(Status status) const {
-    all->arrived(status ? Status() : Status(std::unexpected(on(disk, status.error()))));
-  }
-  void start() const {
-    disk.register_key(key, [self = *this](Result<void> r) {
-      if (!r) return self.finish(r);
-      self.check_holder();
-    });
-  }
-  void check_holder() const {
-    disk.read_reservation([self = *this](Result<ports::ReservationState> r) {
-      if (!r) return self.finish(std::unexpected(r.error()));
-      if (!r->reserved || r->holder != self.holder) {
-        return self.finish(
-            fail(ErrorCode::reservation_conflict,
-                 r->reserved ? "reserved by " + disk::describe(r->holder) : "not reserved"));
-      }
-      self.check_keys();
-    });
-  }
-  void check_keys() const {
-    disk.read_keys([self = *this](Result<ports::RegisteredKeys> r) {
-      if (!r) return self.finish(std::unexpected(r.error()));
-      if (std::ranges::find(r->keys, self.key) == r->keys.end()) {
-        return self.finish(fail(ErrorCode::reservation_conflict, "our registration is gone"));
-      }
-      self.finish({});
-    });
-  }
+  std::shared_ptr<AllDisks> registered;
+  std::shared_ptr<AllDisks> verified;
+  int questions = 2;
+  Status verdict;
 };
+
+std::shared_ptr<AllDisks> wait_for(std::size_t disks, ports::Done<void> done) {
+  auto all = std::make_shared<AllDisks>();
+  all->waiting = disks;
+  all->done = std::move(done);
+  return all;
+}
 
 }  // namespace
 
 void register_engine(const std::vector<ports::Disk*>& disks, ReservationKey key,
-                     ReservationKey holder, ports::Done<void> done) {
+                     ReservationKey holder, ports::Task may_read, ports::Done<void> done) {
   ASSERT(!disks.empty());
-  auto all = std::make_shared<AllDisks>();
-  all->waiting = disks.size();
-  all->done = [disks, done = std::move(done)](Result<void> r) mutable {
+  auto registered =
+      wait_for(disks.size(), [may_read = std::move(may_read)](Result<void> r) mutable {
+        if (r) may_read();
+      });
+  auto verified = wait_for(disks.size(), [disks, done = std::move(done)](Result<void> r) mutable {
     if (r) return done({});
     unregister_engine(disks, [done = std::move(done), error = r.error()](Result<void>) mutable {
       done(std::unexpected(std::move(error)));
     });
-  };
-  for (auto* disk : disks) Registration{*disk, key, holder, all}.start();
+  });
+  for (auto* disk : disks) {
+    std::make_shared<Registration>(*disk, key, holder, registered, verified)->start();
+  }
 }
 
 void unregister_engine(const std::vector<ports::Disk*>& disks, ports::Done<void> done) {
-  auto all = std::make_shared<AllDisks>();
-  all->waiting = disks.size();
-  all->done = std::move(done);
+  auto all = wait_for(disks.size(), std::move(done));
   for (auto* disk : disks) {
     disk->register_key(ReservationKey{}, [all](Result<void>) { all->arrived({}); });
   }

@@ -14,12 +14,12 @@
 
 namespace duet::node {
 
-// Registers `key` on every disk, then checks that `holder` holds the reservation there and that
-// `key` is registered. On failure the registrations that were made are taken back: a process that
-// is not meant to write must not stay able to. Errors: reservation_conflict (another holder), or
-// that of the first failing disk.
+// Registers `key` on every disk and calls `may_read`, then checks that `holder` holds the
+// reservation there and that `key` is registered. Nothing may be written before `done`. On failure
+// the registrations that were made are taken back: a process that is not meant to write must not
+// stay able to. Errors: reservation_conflict (another holder), or that of the first failing disk.
 void register_engine(const std::vector<ports::Disk*>& disks, ReservationKey key,
-                     ReservationKey holder, ports::Done<void> done);
+                     ReservationKey holder, ports::Task may_read, ports::Done<void> done);
 
 // Takes the registrations back. Failures do not matter: who has lost a disk has lost its
 // registration.

@@ -16,19 +16,23 @@ struct Bench {
   ReservationKey key = disk::make_key(TestShelf::cluster, red, disk::KeyRole::engine, Epoch(5));
 
   Status enroll(ReservationKey expected_holder) {
-    return shelf.wait(
-        [&](auto done) { register_engine(shelf.disks(), key, expected_holder, std::move(done)); });
+    return shelf.wait([&](auto done) {
+      register_engine(
+          shelf.disks(), key, expected_holder, [this] { may_read = true; }, std::move(done));
+    });
   }
   std::vector<std::size_t> registrations() {
     return {shelf.registrations(0), shelf.registrations(1), shelf.registrations(2)};
   }
   using Counts = std::vector<std::size_t>;
+  bool may_read = false;
 };
 
 TEST(DiskRegistration, RegistersOnEveryDiskAndTakesItBack) {
   Bench b;
   EXPECT_EQ(b.registrations(), (Bench::Counts{1, 1, 1}));
   EXPECT_TRUE(b.enroll(b.holder));
+  EXPECT_TRUE(b.may_read);
   EXPECT_EQ(b.registrations(), (Bench::Counts{2, 2, 2}));
   EXPECT_TRUE(b.enroll(b.holder)) << "again, as after a failed attempt";
   EXPECT_EQ(b.registrations(), (Bench::Counts{2, 2, 2}));

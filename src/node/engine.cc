@@ -7,13 +7,44 @@
 #include "nvlog/control_block.h"
 
 namespace duet::node {
+namespace {
+
+std::uint32_t to_us(Duration d) {
+  return static_cast<std::uint32_t>(
+      std::min<std::int64_t>(d / std::chrono::microseconds(1), std::int64_t{1} << 31));
+}
+
+EngineReport::Disk disk_report(NodeId shelf, std::size_t index, WatchedDisk& disk) {
+  auto [slowest, average] = disk.take_latency();
+  const auto& figures = disk.figures();
+  return {shelf,
+          static_cast<std::uint8_t>(index),
+          disk.connected(),
+          figures.operations,
+          figures.errors,
+          to_us(slowest),
+          to_us(average),
+          figures.last_error.substr(0, EngineReport::max_text)};
+}
+
+}  // namespace
 
 Engine::Engine(const Config& config, const nvlog::OpenedRegion& region, Ports ports)
     : config_(config), region_(region), ports_(std::move(ports)) {
+  watch_disks();
   for (std::uint8_t n : {1, 2}) make_service(NodeId(n));
 }
 
 Engine::~Engine() = default;
+
+void Engine::watch_disks() {
+  for (std::uint8_t n : {1, 2}) {
+    for (auto*& disk : ports_.disks[n]) {
+      watched_[n].push_back(std::make_unique<WatchedDisk>(ports_.scheduler, *disk));
+      disk = watched_[n].back().get();
+    }
+  }
+}
 
 void Engine::make_service(NodeId identity) {
   auto n = identity.value();
@@ -78,7 +109,14 @@ void Engine::report() {
   EngineReport r;
   r.mirror_outgoing = ports_.mirror.outgoing_up();
   r.mirror_incoming = ports_.mirror.incoming_up();
-  for (std::uint8_t n : {1, 2}) r.identities.push_back(services_[n]->report());
+  r.cache_limit = 2 * config_.cache_size;
+  if (ports_.memory_in_use) r.memory = ports_.memory_in_use();
+  for (std::uint8_t n : {1, 2}) {
+    r.identities.push_back(services_[n]->report());
+    for (std::size_t i = 0; i < watched_[n].size(); ++i) {
+      r.disks.push_back(disk_report(NodeId(n), i, *watched_[n][i]));
+    }
+  }
   tell(r);
   ports_.scheduler.at(ports_.scheduler.now() + report_interval, [this] { report(); });
 }
@@ -131,13 +169,20 @@ void Engine::order(const ReleaseOrder& o) {
 }
 
 void Engine::order(const PrepareOrder& o) {
-  tell(PreparedFact{o.identity, true, {}});
+  service(o.identity)->prepare();
 }
-void Engine::order(const DropPreparedOrder&) {}
+
+void Engine::order(const DropPreparedOrder& o) {
+  service(o.identity)->drop_prepared();
+}
+
 void Engine::order(const HandOverOrder& o) {
-  tell(HandOverFailedFact{o.identity, "this engine cannot hand over"});
+  service(o.identity)->hand_over();
 }
-void Engine::order(const CancelHandOverOrder&) {}
+
+void Engine::order(const CancelHandOverOrder& o) {
+  service(o.identity)->cancel_hand_over();
+}
 
 void Engine::order(const GrantOrder& o) {
   service(o.identity)->grant(o);

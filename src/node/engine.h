@@ -10,6 +10,7 @@
 #include "node/config.h"
 #include "node/engine_channel.h"
 #include "node/identity_service.h"
+#include "node/watched_disk.h"
 #include "nvlog/region.h"
 #include "ports/disk.h"
 #include "ports/message_channel.h"
@@ -32,6 +33,8 @@ class Engine {
     ports::SharedState& shared;
     std::array<std::vector<ports::Disk*>, 3>
         disks;  // by home node, in the order of the configuration
+    // Bytes that this process has resident; may be absent.
+    std::function<std::uint64_t()> memory_in_use{};
   };
   static constexpr Duration progress_interval = milliseconds(100);
   static constexpr Duration report_interval = milliseconds(500);
@@ -67,6 +70,7 @@ class Engine {
   void tell(const FromEngine& fact) { ports_.supervisor.send(archive(fact)); }
   IdentityService* service(NodeId identity);
   IdentityService::LunDone answer(std::uint64_t request);
+  void watch_disks();
   void make_service(NodeId identity);
   void wait_for_disks(Instant limit);
   void show_progress();
@@ -75,6 +79,7 @@ class Engine {
   const Config& config_;
   nvlog::OpenedRegion region_;
   Ports ports_;
+  std::array<std::vector<std::unique_ptr<WatchedDisk>>, 3> watched_;  // what ports_.disks became
   std::array<std::unique_ptr<IdentityService>, 3> services_;
   bool partner_down_ = false;
 };

@@ -239,6 +239,7 @@ struct LunAnswer {  // to LunCreateOrder, LunDeleteOrder, LunListOrder
 };
 // Every half second, for `duet status`.
 struct EngineReport {
+  enum class Mirror : std::uint8_t { none, down, resync, complete };
   struct PerIdentity {
     NodeId identity;
     bool serving = false;
@@ -247,18 +248,40 @@ struct EngineReport {
     std::uint64_t consistency_points = 0;
     std::uint32_t sessions = 0;
     std::uint32_t luns = 0;
+    std::string pool_health;           // for people; empty: well, or not served
+    Mirror mirror{};                   // of its log, as we append to it
+    std::uint64_t dirty = 0;           // bytes that wait for a consistency point
+    std::vector<std::string> clients;  // address:port of live sessions, at most max_clients
     template <class A>
     void fields(A& a) {
       a(identity), a(serving), a(mode), a(log_used), a(log_size), a(consistency_points),
-          a(sessions), a(luns);
+          a(sessions), a(luns), a(pool_health), a(mirror), a(dirty), a(clients);
     }
   };
+  struct Disk {  // our path to it
+    NodeId shelf;
+    std::uint8_t index = 0;  // in the order of the configuration
+    bool connected = false;
+    std::uint64_t operations = 0, errors = 0;      // since the engine started
+    std::uint32_t slowest_us = 0, average_us = 0;  // since the report before
+    std::string last_error;                        // at most max_text characters
+    template <class A>
+    void fields(A& a) {
+      a(shelf), a(index), a(connected), a(operations), a(errors), a(slowest_us), a(average_us),
+          a(last_error);
+    }
+  };
+  static constexpr std::size_t max_clients = 1024;
+  static constexpr std::size_t max_text = 512;
   bool mirror_outgoing = false;
   bool mirror_incoming = false;
+  std::uint64_t cache_limit = 0;  // bytes that caches may take, of all identities
+  std::uint64_t memory = 0;       // bytes resident; 0: not known
   std::vector<PerIdentity> identities;
+  std::vector<Disk> disks;
   template <class A>
   void fields(A& a) {
-    a(mirror_outgoing), a(mirror_incoming), a(identities);
+    a(mirror_outgoing), a(mirror_incoming), a(cache_limit), a(memory), a(identities), a(disks);
   }
 };
 struct LogFact {              // for `duet events`

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/coverage.h"
+#include "iscsi/stored_request.h"
 #include "node/disk_registration.h"
 #include "nvlog/control_block.h"
 #include "nvlog/replay.h"
@@ -16,6 +18,20 @@ enum : std::uint8_t { info_severity, notice_severity, warning_severity, error_se
 
 std::string to_text(std::uint64_t naa) {
   return fmt::format("{:016x}", naa);
+}
+
+EngineReport::Mirror mirror_of(std::optional<nvlog::MirrorState> state) {
+  using enum EngineReport::Mirror;
+  if (!state) return none;
+  switch (*state) {
+    case nvlog::MirrorState::down:
+      return down;
+    case nvlog::MirrorState::resync:
+      return resync;
+    case nvlog::MirrorState::complete:
+      return complete;
+  }
+  UNREACHABLE();
 }
 
 }  // namespace
@@ -36,35 +52,19 @@ auto IdentityService::in_this_attempt(F f) {
   };
 }
 
-// ---- assume ----
-
-void IdentityService::assume(const AssumeOrder& order, bool partner_down) {
-  if (phase_ != Phase::idle) {
-    ports_.tell(AssumeFailedFact{identity_, "it is being served or released already"});
-    return;
-  }
-  ++attempt_;
-  order_ = order;
-  partner_down_ = partner_down;
-  replayed_ = 0;
-  phase_ = Phase::registering;
-  register_engine(ports_.disks, order.key, order.holder,
-                  in_this_attempt([this](Result<void> r) { registered(std::move(r)); }));
-}
-
-void IdentityService::registered(Result<void> r) {
-  if (!r) return failed(r.error().message);
-  phase_ = Phase::opening;
-  if (storage_) return open_pool();
+// Makes the storage of the labelled disks if there is none.
+void IdentityService::with_storage(std::function<void(Status)> then) {
+  if (storage_) return then({});
   read_pool_disks(ports_.disks, config_.cluster, identity_,
-                  in_this_attempt([this](Result<LabelledPool> pool) {
-                    if (!pool) return failed(pool.error().message);
+                  in_this_attempt([this, then = std::move(then)](Result<LabelledPool> pool) {
+                    if (!pool) return then(std::unexpected(pool.error()));
                     storage_ = ports_.make_storage(std::move(*pool));
-                    open_pool();
+                    watch_storage();
+                    then({});
                   }));
 }
 
-void IdentityService::open_pool() {
+void IdentityService::watch_storage() {
   storage_->on_consistency_point([this](const nvlog::LogPosition& p) { on_consistency_point(p); });
   storage_->on_fenced([this](const std::string& why) {
     log(error_severity, "engine.fenced", why);
@@ -74,27 +74,92 @@ void IdentityService::open_pool() {
     log(health.empty() ? info_severity : warning_severity, "pool.health",
         health.empty() ? "the pool is well again" : health);
   });
-  storage_->open(in_this_attempt([this](Result<void> r) { opened(std::move(r)); }));
 }
 
-void IdentityService::opened(Result<void> r) {
-  if (!r) return failed("the pool cannot be opened: " + r.error().message);
-  storage_->activate(order_.epoch,
-                     in_this_attempt([this](Result<void> a) { activated(std::move(a)); }));
+// ---- prepare ----
+
+void IdentityService::prepare() {
+  if (phase_ == Phase::prepared) return ports_.tell(PreparedFact{identity_, true, {}});
+  if (phase_ == Phase::preparing) return;  // its answer comes
+  if (phase_ != Phase::idle) {
+    return ports_.tell(PreparedFact{identity_, false, "it is being served or released here"});
+  }
+  ++attempt_;
+  phase_ = Phase::preparing;
+  limit_timer_ = ports_.scheduler.at(
+      ports_.scheduler.now() + prepare_limit,
+      in_this_attempt([this] { prepared(fail(ErrorCode::timed_out, "the disks do not answer")); }));
+  with_storage([this](Status status) {
+    if (!status) return prepared(std::move(status));
+    storage_->open(in_this_attempt([this](Result<void> r) { prepared(std::move(r)); }));
+  });
+}
+
+void IdentityService::prepared(Status status) {
+  ports_.scheduler.cancel(limit_timer_);
+  if (!status) {
+    drop_prepared();
+  } else {
+    phase_ = Phase::prepared;
+  }
+  ports_.tell(
+      PreparedFact{identity_, status.has_value(), status ? std::string() : status.error().message});
+}
+
+void IdentityService::drop_prepared() {
+  if (phase_ != Phase::preparing && phase_ != Phase::prepared) return;
+  ++attempt_;
+  stop_everything();
+  storage_.reset();  // labels are read anew, too
+  phase_ = Phase::idle;
+}
+
+// ---- assume ----
+
+void IdentityService::assume(const AssumeOrder& order, bool partner_down) {
+  if (!idle()) {
+    ports_.tell(AssumeFailedFact{identity_, "it is being served or released already"});
+    return;
+  }
+  if (phase_ == Phase::preparing) drop_prepared();
+  ++attempt_;
+  order_ = order;
+  partner_down_ = partner_down;
+  replayed_ = dropped_ = 0;
+  verified_ = active_ = handed_over_ = false;
+  phase_ = Phase::registering;
+  register_engine(ports_.disks, order.key, order.holder, in_this_attempt([this] { activate(); }),
+                  in_this_attempt([this](Result<void> r) { verified(std::move(r)); }));
+}
+
+void IdentityService::verified(Result<void> r) {
+  if (!r) return failed(r.error().message);
+  verified_ = true;
+  if (active_) replay();
+}
+
+// What was prepared is used as far as it is still true: activation reads the superblocks again.
+void IdentityService::activate() {
+  with_storage([this](Status status) {
+    if (!status) return failed(status.error().message);
+    storage_->activate(order_.epoch,
+                       in_this_attempt([this](Result<void> r) { activated(std::move(r)); }));
+  });
 }
 
 void IdentityService::activated(Result<void> r) {
-  if (!r) return failed("the pool cannot be activated: " + r.error().message);
-  phase_ = Phase::replaying;
-  replay();
+  if (!r) return failed("the pool cannot be opened: " + r.error().message);
+  active_ = true;
+  if (verified_) replay();
 }
 
 // Everything replayed is on disk before anything new is taken: the log is freed by the consistency
 // point that contains it, never before, and dying in the middle replays from the beginning.
 void IdentityService::replay() {
+  phase_ = Phase::replaying;
   nvlog::LogPosition end = storage_->position();
   if (order_.replay) {
-    if (auto applied = apply_log(replayed_, end); !applied) return failed(applied.error().message);
+    if (auto applied = apply_log(end); !applied) return failed(applied.error().message);
   }
   // A record that names no LUN takes all of the pool offline: no consistency point would ever come.
   if (storage_->state() != filesystem::StorageState::active) {
@@ -105,7 +170,7 @@ void IdentityService::replay() {
   storage_->start_consistency_point();  // on_consistency_point goes on
 }
 
-Status IdentityService::apply_log(std::uint64_t& replayed, nvlog::LogPosition& end) {
+Status IdentityService::apply_log(nvlog::LogPosition& end) {
   auto region = Bytes(ports_.nvram.region());
   auto control = nvlog::read_control_block(region, ports_.layout, identity_);
   auto extent = ports_.layout.ring(identity_);
@@ -126,23 +191,42 @@ Status IdentityService::apply_log(std::uint64_t& replayed, nvlog::LogPosition& e
     auto view = plan->record(ring, i);
     nvlog::LogPosition position{view.header.epoch, view.header.sequence, view.end % ring.size(),
                                 view.end / ring.size()};
-    if (static_cast<std::uint8_t>(view.header.kind) < nvlog::first_opaque_kind) {
-      storage_->skip(position);
-      continue;
-    }
-    // The payload is copied: the ring is written again while the storage still caches it.
-    filesystem::LogRecord record{view.header.kind, view.header.words, {}};
-    if (!view.payload.empty()) record.payload.push_back(copy_to_slice(view.payload));
-    if (auto applied = storage_->apply(position, record); !applied) {
-      log(error_severity, "replay.poison", applied.error().message);
-    }
-    ++replayed;
+    apply(view, position);
   }
   end = plan->end;
   log(notice_severity, "replay.applied",
-      fmt::format("{} records of the log of {} applied ({})", replayed, config_.name_of(identity_),
+      fmt::format("{} records of the log of {} applied ({})", replayed_, config_.name_of(identity_),
                   nvlog::name(plan->reason)));
+  if (dropped_ > 0) {
+    log(info_severity, "replay.dropped",
+        fmt::format("{} requests that {} had received but not begun: their clients send them again",
+                    dropped_, config_.name_of(identity_)));
+  }
   return {};
+}
+
+void IdentityService::apply(const nvlog::RecordView& view, const nvlog::LogPosition& position) {
+  if (static_cast<std::uint8_t>(view.header.kind) < nvlog::first_opaque_kind) {
+    return storage_->skip(position);
+  }
+  if (view.header.kind == nvlog::RecordKind::stored_request) {
+    // The login of its initiator ends the session it came in, and with it this task (RFC 7143
+    // 6.3.5): executing it here could execute it twice.
+    MARK(stored_request_dropped);
+    if (auto request = iscsi::decode_stored_request(view.payload); !request) {
+      log(warning_severity, "replay.poison", request.error().message);
+    }
+    ++dropped_;
+    return storage_->skip(position);
+  }
+  // The payload stays where it is: nothing is served, and nothing written to the ring, before the
+  // consistency point that contains it.
+  filesystem::LogRecord record{view.header.kind, view.header.words, {}};
+  if (!view.payload.empty()) record.payload.push_back({nullptr, view.payload});
+  if (auto applied = storage_->apply(position, record); !applied) {
+    log(error_severity, "replay.poison", applied.error().message);
+  }
+  ++replayed_;
 }
 
 void IdentityService::serve() {
@@ -194,7 +278,8 @@ void IdentityService::failed(const std::string& why) {
 }
 
 void IdentityService::stop_everything() {
-  ports_.scheduler.cancel(release_timer_);
+  ports_.scheduler.cancel(limit_timer_);
+  ports_.scheduler.cancel(step_timer_);
   target_.reset();
   logged_.reset();
   if (storage_) storage_->close();
@@ -289,23 +374,53 @@ EngineReport::PerIdentity IdentityService::report() const {
   r.mode = logged_->durability().value_or(Durability::write_through);
   r.log_used = logged_->log_used();
   r.log_size = logged_->log_size();
-  r.sessions = static_cast<std::uint32_t>(target_->sessions());
+  for (auto& session : target_->sessions()) {
+    ++r.sessions;
+    if (r.clients.size() < EngineReport::max_clients) r.clients.push_back(std::move(session.peer));
+  }
+  r.pool_health = storage_->health().substr(0, EngineReport::max_text);
+  r.mirror = mirror_of(logged_->mirror_state());
+  r.dirty = storage_->dirty_bytes();
   r.luns = static_cast<std::uint32_t>(storage_->luns().size());
   return r;
 }
 
-// ---- release ----
+// ---- the end of the service: release, hand over ----
 
 void IdentityService::release() {
   if (phase_ != Phase::serving) {
     ports_.tell(ReleaseFailedFact{identity_, "it is not served here"});
     return;
   }
+  end_service(Goal::release, release_limit);
+}
+
+void IdentityService::hand_over() {
+  if (handed_over_) return ports_.tell(HandedOverFact{identity_, stored_});
+  if (phase_ != Phase::serving) {
+    ports_.tell(HandOverFailedFact{identity_, "it is not served here"});
+    return;
+  }
+  end_service(Goal::hand_over, hand_over_limit);
+}
+
+void IdentityService::cancel_hand_over() {
+  if (handed_over_) return ports_.tell(HandedOverFact{identity_, stored_});
+  bool under_way =
+      goal_ == Goal::hand_over && (phase_ == Phase::flushing || phase_ == Phase::draining ||
+                                   phase_ == Phase::storing || phase_ == Phase::parting);
+  if (!under_way) {
+    return ports_.tell(HandOverFailedFact{identity_, "it is not being handed over"});
+  }
+  end_failed("cancelled");
+}
+
+void IdentityService::end_service(Goal goal, Duration limit) {
+  goal_ = goal;
   phase_ = Phase::flushing;
-  release_timer_ =
-      ports_.scheduler.at(ports_.scheduler.now() + release_limit, in_this_attempt([this] {
-                            release_failed("the disks do not take the last consistency point");
-                          }));
+  limit_timer_ = ports_.scheduler.at(ports_.scheduler.now() + limit, in_this_attempt([this] {
+                                       end_failed("the disks do not take what they have to");
+                                     }));
   awaited_ = logged_->last();
   if (storage_->position().sequence >= awaited_) {
     drain();
@@ -316,26 +431,42 @@ void IdentityService::release() {
 
 void IdentityService::drain() {
   phase_ = Phase::draining;
-  log(info_severity, "release.draining", "no new commands for " + config_.name_of(identity_));
-  target_->drain(ports_.scheduler.now() + drain_limit, in_this_attempt([this](bool drained) {
-                   if (!drained) return release_failed("commands of clients do not end");
-                   close_pool();
-                 }));
+  log(info_severity, goal_ == Goal::release ? "release.draining" : "handover.draining",
+      "no new commands for " + config_.name_of(identity_));
+  if (goal_ == Goal::release) {
+    step_timer_ = ports_.scheduler.at(ports_.scheduler.now() + drain_limit, in_this_attempt([this] {
+                                        end_failed("commands of clients do not end");
+                                      }));
+  }
+  target_->drain(in_this_attempt([this] { drained(); }));
 }
 
+void IdentityService::drained() {
+  ports_.scheduler.cancel(step_timer_);
+  if (goal_ == Goal::hand_over) return store_requests();
+  close_pool();
+}
+
+// Release: what is left goes to the disks while the last answers leave.
 void IdentityService::close_pool() {
   phase_ = Phase::closing;
+  closing_ = 2;
+  target_->part(ports_.scheduler.now() + part_limit, in_this_attempt([this] { closed(); }));
   logged_->flush(in_this_attempt([this](Result<void>) {
     storage_->deactivate(in_this_attempt([this](Result<void> r) {
-      if (!r) return release_failed("the last consistency point failed: " + r.error().message);
-      unregister();
+      if (!r) return end_failed("the last consistency point failed: " + r.error().message);
+      closed();
     }));
   }));
 }
 
+void IdentityService::closed() {
+  if (--closing_ == 0) unregister();
+}
+
 void IdentityService::unregister() {
   phase_ = Phase::unregistering;
-  ports_.scheduler.cancel(release_timer_);
+  ports_.scheduler.cancel(limit_timer_);
   ++attempt_;
   // From here on there is no way back: clients are sent away and the pool is closed.
   target_.reset();
@@ -347,8 +478,40 @@ void IdentityService::unregister() {
                     }));
 }
 
-void IdentityService::release_failed(const std::string& why) {
-  ports_.scheduler.cancel(release_timer_);
+// Hand over: stored is what both NVRAMs hold; the rest is forgotten, nobody was promised anything.
+void IdentityService::store_requests() {
+  phase_ = Phase::storing;
+  std::vector<std::vector<std::byte>> payloads;
+  for (const auto& request : target_->waiting_requests(max_stored_requests)) {
+    payloads.push_back(iscsi::encode(request));
+  }
+  step_timer_ = ports_.scheduler.at(ports_.scheduler.now() + store_limit,
+                                    in_this_attempt([this] { stored(0); }));
+  logged_->store(nvlog::RecordKind::stored_request, payloads,
+                 in_this_attempt([this](Result<std::size_t> r) { stored(r ? *r : 0); }));
+}
+
+void IdentityService::stored(std::uint64_t count) {
+  if (phase_ != Phase::storing) return;
+  ports_.scheduler.cancel(step_timer_);
+  stored_ = count;
+  phase_ = Phase::parting;
+  target_->part(ports_.scheduler.now() + part_limit, in_this_attempt([this] { handed_over(); }));
+}
+
+// The partner replays what the last consistency point does not hold. We neither answer nor write
+// any more, but stay registered: its fencing takes that away.
+void IdentityService::handed_over() {
+  ++attempt_;
+  stop_everything();
+  phase_ = Phase::idle;
+  handed_over_ = true;
+  ports_.tell(HandedOverFact{identity_, stored_});
+}
+
+void IdentityService::end_failed(const std::string& why) {
+  ports_.scheduler.cancel(limit_timer_);
+  ports_.scheduler.cancel(step_timer_);
   if (phase_ == Phase::closing) {
     // The pool admits nothing any more and its last consistency point is not known to be done: only
     // a new start from the log helps, and that is what fencing leads to.
@@ -357,8 +520,12 @@ void IdentityService::release_failed(const std::string& why) {
     return;
   }
   // While flushing clients were served all the time.
-  if (std::exchange(phase_, Phase::serving) == Phase::draining) target_->resume();
-  ports_.tell(ReleaseFailedFact{identity_, why});
+  if (std::exchange(phase_, Phase::serving) != Phase::flushing) target_->resume();
+  if (goal_ == Goal::release) {
+    ports_.tell(ReleaseFailedFact{identity_, why});
+  } else {
+    ports_.tell(HandOverFailedFact{identity_, why});
+  }
 }
 
 void IdentityService::log(std::uint8_t severity, std::string phase, std::string text) {

@@ -1,14 +1,17 @@
 // One identity as an engine serves it: disks registered, pool open, log replayed, target up; and
-// the way back.
+// the ways back: released to its owner, or handed over to the partner that will take over.
 //
-//   idle --assume--> registering -> opening -> replaying -> serving
-//     ^                 |  any failure: AssumeFailed, back to idle
-//     |                                                      | release
-//     +-- unregistering <- closing <- draining <- flushing <-+
-//                                        | failure: ReleaseFailed, serving again
+//   idle --prepare--> preparing -> prepared        (drop, failure, limit: back to idle)
+//    | assume                          | assume
+//    +---> registering -> replaying -> serving     (any failure: AssumeFailed, back to idle)
+//                                        | release, hand over
+//    +-----------------------------------+
+//    v                     failure, limit, cancel: serving again
+//   flushing -> draining -+-> closing -> unregistering -> idle: Released
+//                         +-> storing -> parting -> idle: HandedOver
 //
-// Flushing is a consistency point while clients are still served, so that the one after draining is
-// short.
+// Flushing is a consistency point while clients are still served, so that what is left after
+// draining is short. Registering reads the pool at the same time as it verifies the registration.
 #pragma once
 
 #include <functional>
@@ -44,14 +47,24 @@ class IdentityService {
     std::function<void(FromEngine)> tell;  // the supervisor
     std::function<bool()> may_answer;      // the lease of this identity is valid
   };
-  static constexpr Duration drain_limit = seconds(5);
+  static constexpr Duration drain_limit = seconds(5);  // of a release
   static constexpr Duration release_limit = seconds(20);
+  static constexpr Duration prepare_limit = seconds(10);
+  // Of a hand over: longer than any countdown, which ends it before.
+  static constexpr Duration hand_over_limit = std::chrono::minutes(11);
+  static constexpr Duration store_limit = milliseconds(500);  // for the mirror to take requests
+  static constexpr Duration part_limit = milliseconds(200);   // for answers to leave
+  static constexpr std::size_t max_stored_requests = 4096;    // more are forgotten
 
   IdentityService(const Config& config, NodeId identity, Ports ports);
   ~IdentityService();
 
   void assume(const AssumeOrder& order, bool partner_down);
   void release();
+  void prepare();
+  void drop_prepared();
+  void hand_over();
+  void cancel_hand_over();
   void grant(const GrantOrder& order);
   void on_mirror(bool up);
   void on_partner_down(bool down);
@@ -62,31 +75,39 @@ class IdentityService {
   std::vector<LunInfo> luns() const;
 
   bool serving() const { return phase_ == Phase::serving || phase_ == Phase::flushing; }
-  bool idle() const { return phase_ == Phase::idle; }
+  // Neither served nor about to be: prepared is idle, too.
+  bool idle() const { return phase_ <= Phase::prepared; }
   EngineReport::PerIdentity report() const;
 
  private:
   enum class Phase : std::uint8_t {
     idle,
+    preparing,
+    prepared,
     registering,
-    opening,
     replaying,
     serving,
     flushing,
     draining,
+    storing,
+    parting,
     closing,
     unregistering,
   };
+  enum class Goal : std::uint8_t { release, hand_over };
   bool home() const { return identity_ == config_.self; }
   template <class F>
   auto in_this_attempt(F f);
 
-  void registered(Result<void> r);
-  void open_pool();
-  void opened(Result<void> r);
+  void with_storage(std::function<void(Status)> then);
+  void watch_storage();
+  void prepared(Status status);
+  void activate();
+  void verified(Result<void> r);
   void activated(Result<void> r);
   void replay();
-  Status apply_log(std::uint64_t& replayed, nvlog::LogPosition& end);
+  Status apply_log(nvlog::LogPosition& end);
+  void apply(const nvlog::RecordView& view, const nvlog::LogPosition& position);
   void serve();
   void export_lun(const filesystem::LunInfo& lun);
   void log_deletion(LunNumber lun, LunDone done);
@@ -94,11 +115,16 @@ class IdentityService {
   void stop_everything();
 
   void on_consistency_point(const nvlog::LogPosition& position);
+  void end_service(Goal goal, Duration limit);
   void drain();
+  void drained();
   void close_pool();
+  void closed();
   void unregister();
-  void released();
-  void release_failed(const std::string& why);
+  void store_requests();
+  void stored(std::uint64_t count);
+  void handed_over();
+  void end_failed(const std::string& why);
 
   void log(std::uint8_t severity, std::string phase, std::string text);
   LunInfo info(const filesystem::LunInfo& lun) const;
@@ -110,13 +136,21 @@ class IdentityService {
   std::uint64_t attempt_ = 0;
   AssumeOrder order_;
   bool partner_down_ = false;
+  bool verified_ = false;  // while registering: the reservation is ours on every disk
+  bool active_ = false;    // ... and the pool is read
   std::uint64_t replayed_ = 0;
-  LogSequence awaited_;  // by replaying and flushing: a consistency point that reaches it
+  std::uint64_t dropped_ = 0;  // stored requests met in the replay
+  LogSequence awaited_;        // by replaying and flushing: a consistency point that reaches it
   std::unique_ptr<filesystem::Storage> storage_;
   std::unique_ptr<LoggedStorage> logged_;
   std::unique_ptr<LunTarget> target_;
   std::set<LunNumber> deleting_;
-  ports::TimerId release_timer_{};
+  Goal goal_{};
+  ports::TimerId limit_timer_{};  // of preparing, release, hand over
+  ports::TimerId step_timer_{};   // of draining and storing
+  std::size_t closing_ = 0;       // what closing still waits for
+  std::uint64_t stored_ = 0;
+  bool handed_over_ = false;
   std::uint64_t consistency_points_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

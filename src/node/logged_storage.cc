@@ -119,6 +119,37 @@ bool LoggedStorage::try_submit(Waiting& change) {
   return true;
 }
 
+void LoggedStorage::store(nvlog::RecordKind kind,
+                          const std::vector<std::vector<std::byte>>& payloads,
+                          ports::Done<std::size_t> done) {
+  auto finish = [&](Result<std::size_t> result) {
+    scheduler_.post([done = std::move(done), result = std::move(result)]() mutable {
+      done(std::move(result));
+    });
+  };
+  if (stopped_ || !log_) return finish(fail(ErrorCode::cancelled, "the identity is not served"));
+  if (durability() != Durability::mirrored || mirror_state() != nvlog::MirrorState::complete) {
+    return finish(fail(ErrorCode::refused, "the log is not mirrored"));
+  }
+  std::size_t stored = 0;
+  LogSequence last;
+  for (const auto& payload : payloads) {
+    Slice slice = copy_to_slice(payload);
+    auto sequence = log_->append(kind, {}, std::span(&slice, 1));
+    if (!sequence) break;
+    last = *sequence;
+    storage_.skip(log_->position(last));
+    ++stored;
+  }
+  if (stored == 0) return finish(std::size_t{0});
+  schedule_commit();
+  hold(last, [this, alive = alive_, stored, done = std::move(done)](bool ok) mutable {
+    if (!ok || !*alive) return done(std::unexpected(not_served().error()));
+    // Acknowledged for another reason than the mirror: not promised to be there.
+    done(durability() == Durability::mirrored ? stored : 0);
+  });
+}
+
 // ---- reads ----
 
 LogSequence LoggedStorage::last_conflict(LunNumber lun, std::uint64_t offset,

@@ -47,6 +47,11 @@ class LoggedStorage {
   void submit(filesystem::LogRecord prepared, ports::Done<void> done);
   void read(LunNumber lun, std::uint64_t offset, std::uint64_t length,
             ports::Done<std::vector<Slice>> done);
+  // Records of `kind` that change nothing here: they are for whoever replays the log. `done` with
+  // how many of them are in both NVRAMs; there is no room for the others. Errors: refused (the log
+  // is not mirrored), cancelled.
+  void store(nvlog::RecordKind kind, const std::vector<std::vector<std::byte>>& payloads,
+             ports::Done<std::size_t> done);
   // Calls `done` when everything submitted so far is acknowledged. Errors: busy, cancelled.
   void flush(ports::Done<void> done);
 
@@ -61,6 +66,10 @@ class LoggedStorage {
   bool idle() const { return unacknowledged_.empty() && waiting_.empty(); }
   LogSequence last() const { return log_ ? log_->last() : LogSequence{}; }
   std::optional<Durability> durability() const;
+  // Nothing while this log has no mirror.
+  std::optional<nvlog::MirrorState> mirror_state() const {
+    return log_ && mirror_ ? std::optional(log_->mirror_state()) : std::nullopt;
+  }
   std::uint64_t log_used() const { return log_ ? log_->live_bytes() : 0; }
   std::uint64_t log_size() const { return log_ ? log_->capacity() : 0; }
 

@@ -51,8 +51,7 @@ Result<scsi::LogicalUnit> make_unit(const filesystem::LunInfo& lun, const std::s
 LunTarget::LunTarget(ports::Scheduler& scheduler, ports::Network& network,
                      const ServiceConfig& service, bool foreign, LoggedStorage& storage,
                      std::function<bool()> may_answer)
-    : scheduler_(scheduler),
-      service_(service),
+    : service_(service),
       foreign_(foreign),
       storage_(storage),
       server_(scheduler, network),
@@ -62,11 +61,10 @@ LunTarget::LunTarget(ports::Scheduler& scheduler, ports::Network& network,
 
 LunTarget::~LunTarget() {
   *alive_ = false;
-  scheduler_.cancel(drain_timer_);
 }
 
 Status LunTarget::start() {
-  if (auto added = server_.add_target({service_.iqn, "Duet", this}); !added) return added;
+  if (auto added = server_.add_target({service_.iqn, "Duet", &target_}); !added) return added;
   server_.set_ready(service_.iqn, true);
   return listen();  // last: who connects finds everything in place
 }
@@ -90,67 +88,39 @@ Status LunTarget::add(const filesystem::LunInfo& lun) {
   return {};
 }
 
-// ---- draining ----
+// ---- planned end ----
 
-void LunTarget::drain(Instant deadline, std::function<void(bool)> done) {
-  ASSERT(!drained_);
-  drained_ = std::move(done);
+void LunTarget::drain(ports::Task drained) {
   server_.remove_portal(portal_);
-  server_.set_ready(service_.iqn, false);
-  drain_timer_ = scheduler_.at(deadline, [this, alive = alive_] {
-    if (*alive && drained_) std::exchange(drained_, nullptr)(false);
-  });
-  look_whether_drained();
-}
-
-void LunTarget::look_whether_drained() {
-  if (!drained_ || store_operations_ > 0) return;
-  // The unit may have started the next one of an ordered queue: look again when this turn is over.
-  scheduler_.post([this, alive = alive_] {
-    if (!*alive || !drained_ || store_operations_ > 0) return;
-    scheduler_.cancel(drain_timer_);
-    auto tell = drained_;
-    tell(true);  // drained_ stays set: new commands are refused until resume() or the end
+  server_.hold(service_.iqn, [this, drained = std::move(drained)]() mutable {
+    // Not before: an initiator that logs out gives up what it has under way.
+    server_.request_logout(service_.iqn);
+    drained();
   });
 }
 
 void LunTarget::resume() {
-  drained_ = nullptr;
-  scheduler_.cancel(drain_timer_);
-  server_.set_ready(service_.iqn, true);
+  server_.resume(service_.iqn);
   // The address was ours a moment ago; should it be gone, the sessions that live go on without it.
   if (auto listening = listen(); !listening) portal_ = {};
 }
 
-void LunTarget::submit(std::optional<LunNumber> lun, scsi::Command&& command) {
-  if (!drained_) return target_.submit(lun, std::move(command));
-  scsi::Response busy;
-  busy.status = scsi::StatusCode::busy;
-  server_.respond(command.tag, std::move(busy));
-}
-
 // ---- store ----
 
-void LunTarget::done(LunNumber lun, scsi::StoreDone&& outcome) {
-  --store_operations_;
-  target_.store_done(lun, std::move(outcome));
-  look_whether_drained();
-}
-
 ports::Done<void> LunTarget::finish(LunNumber lun, scsi::StoreTag tag, Outcome failure) {
-  ++store_operations_;
   return [this, alive = alive_, lun, tag, failure](Result<void> r) {
-    if (*alive) done(lun, {tag, r ? Outcome::ok : outcome_of(r.error().code, failure), {}});
+    if (!*alive) return;
+    target_.store_done(lun, {tag, r ? Outcome::ok : outcome_of(r.error().code, failure), {}});
   };
 }
 
 void LunTarget::read(LunNumber lun, const scsi::StoreRead& order) {
-  ++store_operations_;
   storage_.read(lun, order.offset, order.length,
                 [this, alive = alive_, lun, tag = order.tag](Result<std::vector<Slice>> r) {
                   if (!*alive) return;
-                  if (r) return done(lun, {tag, Outcome::ok, std::move(*r)});
-                  done(lun, {tag, outcome_of(r.error().code, Outcome::read_failed), {}});
+                  if (r) return target_.store_done(lun, {tag, Outcome::ok, std::move(*r)});
+                  target_.store_done(lun,
+                                     {tag, outcome_of(r.error().code, Outcome::read_failed), {}});
                 });
 }
 
@@ -177,7 +147,6 @@ void LunTarget::zero_from(LunNumber lun, scsi::StoreTag tag, std::uint64_t offse
                    answer = std::move(answer)](Result<void> r) mutable {
                     if (!*alive) return;
                     if (!r) return answer(std::move(r));
-                    --store_operations_;  // the next piece counts anew
                     zero_from(lun, tag, offset + piece, length - piece);
                   });
 }

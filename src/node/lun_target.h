@@ -16,7 +16,7 @@
 
 namespace duet::node {
 
-class LunTarget final : private services::UnitStore, private services::TargetBackend {
+class LunTarget final : private services::UnitStore {
  public:
   // `foreign`: the identity is the partner's. `may_answer`: asked before replies leave (the lease).
   LunTarget(ports::Scheduler& scheduler, ports::Network& network, const ServiceConfig& service,
@@ -32,13 +32,20 @@ class LunTarget final : private services::UnitStore, private services::TargetBac
   // `done` when no command uses the unit any more. Requires: exported, and not being removed.
   void remove(LunNumber lun, ports::Task done) { target_.remove_unit(lun, std::move(done)); }
 
-  // No new sessions; new commands are answered BUSY, which initiators retry; those under way end.
-  // `done(false)` if they have not at `deadline`.
-  void drain(Instant deadline, std::function<void(bool drained)> done);
-  // Takes commands and sessions again after drain().
+  // No new sessions; commands that have not begun wait; those under way end, and `drained` is
+  // called. Then initiators are asked to log out.
+  void drain(ports::Task drained);
+  // The commands that wait. Requires: drained.
+  std::vector<iscsi::StoredRequest> waiting_requests(std::size_t most) {
+    return server_.waiting_requests(service_.iqn, most);
+  }
+  // Sessions end, initiators may come back at once; `gone` at `limit` at the latest. Requires:
+  // drained.
+  void part(Instant limit, ports::Task gone) { server_.part(service_.iqn, limit, std::move(gone)); }
+  // Takes commands and sessions again after drain(); sessions that are left go on.
   void resume();
 
-  std::size_t sessions() const { return server_.sessions().size(); }
+  std::vector<services::SessionInfo> sessions() const { return server_.sessions(); }
 
  private:
   // services::UnitStore
@@ -48,32 +55,17 @@ class LunTarget final : private services::UnitStore, private services::TargetBac
   void flush(LunNumber lun, const scsi::StoreFlush& order) override;
   void save_reservations(LunNumber lun, scsi::StoreReservations&& order) override;
   void abort(LunNumber, const scsi::StoreAbort&) override {}  // what is in the log stays in the log
-  // services::TargetBackend: what comes while draining stops here.
-  void submit(std::optional<LunNumber> lun, scsi::Command&& command) override;
-  void task_management(std::uint64_t request, const scsi::Nexus& nexus,
-                       scsi::TaskManagement function, std::optional<LunNumber> lun,
-                       std::optional<scsi::CommandTag> task) override {
-    target_.task_management(request, nexus, function, lun, task);
-  }
-  void nexus_established(const scsi::Nexus& nexus) override { target_.nexus_established(nexus); }
-  void nexus_lost(const scsi::Nexus& nexus) override { target_.nexus_lost(nexus); }
 
   Status listen();
   void zero_from(LunNumber lun, scsi::StoreTag tag, std::uint64_t offset, std::uint64_t length);
   ports::Done<void> finish(LunNumber lun, scsi::StoreTag tag, scsi::StoreDone::Outcome failure);
-  void done(LunNumber lun, scsi::StoreDone&& outcome);
-  void look_whether_drained();
 
-  ports::Scheduler& scheduler_;
   const ServiceConfig& service_;
   bool foreign_;
   LoggedStorage& storage_;
   services::IscsiServer server_;
   services::ScsiTarget target_;
   services::PortalId portal_{};
-  std::size_t store_operations_ = 0;
-  std::function<void(bool)> drained_;  // while draining
-  ports::TimerId drain_timer_{};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

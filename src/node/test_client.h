@@ -1,11 +1,13 @@
 // For tests: an iSCSI initiator on a fake network: one session, one command after the other.
 #pragma once
 
+#include <deque>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "iscsi/test_initiator.h"
 #include "simulation/fake_network.h"
@@ -55,11 +57,38 @@ class TestClient {
   void start_read(std::uint32_t block, std::uint16_t blocks = 8) {
     start(cdb(0x28, block, blocks), iscsi::testing::read_flag, {}, blocks * 512u);
   }
+  void start_write(std::uint32_t block, char c, std::uint16_t blocks = 8) {
+    start(cdb(0x2a, block, blocks), iscsi::testing::write_flag, std::string(blocks * 512u, c));
+  }
+  // One block: `expected` all over becomes `c`.
+  void start_compare_and_write(std::uint32_t block, char expected, char c) {
+    std::string command(16, '\0');
+    command[0] = static_cast<char>(0x89);
+    for (int i = 0; i < 4; ++i) {
+      command[static_cast<std::size_t>(6 + i)] = static_cast<char>(block >> (24 - 8 * i));
+    }
+    command[13] = 1;
+    start(command, iscsi::testing::write_flag, std::string(512, expected) + std::string(512, c));
+  }
+  // The command alone; its data would be sent when the target asks for it.
+  void start_write_without_data(std::uint32_t block, std::uint16_t blocks) {
+    start(cdb(0x2a, block, blocks), iscsi::testing::write_flag, {}, blocks * 512u);
+  }
+  std::size_t transfers_asked_for() {
+    take_all();
+    return transfers_;
+  }
+  std::uint32_t last_task() const { return last_task_; }
+  // Asynchronous messages so far: their events (RFC 7143 11.9.1).
+  const std::vector<std::uint8_t>& events() {
+    take_all();
+    return events_;
+  }
   // The next one.
   std::optional<Answer> answer() {
     std::optional<Answer> found;
     scheduler_.run_until([&] { return (found = take()).has_value() || closed(); }, patience);
-    return found;
+    return found ? found : take();
   }
 
   Duration patience = milliseconds(500);
@@ -92,12 +121,20 @@ class TestClient {
     connection_->client_send(pdu.bytes());
   }
   std::optional<Answer> take() {
+    take_all();
+    if (answers_.empty()) return {};
+    auto first = std::move(answers_.front());
+    answers_.pop_front();
+    return first;
+  }
+  void take_all() {
     for (auto& unit : iscsi::testing::parse_answers(connection_->client_take())) {
+      if (unit.opcode() == 0x31) ++transfers_;
+      if (unit.opcode() == 0x32) events_.push_back(unit.u8(36));
       if (unit.opcode() == 0x25) data_ += unit.data;
       bool status = unit.opcode() == 0x21 || (unit.opcode() == 0x25 && (unit.u8(1) & 1) != 0);
-      if (status) return Answer{unit.u8(3), std::exchange(data_, {})};
+      if (status) answers_.push_back(Answer{unit.u8(3), std::exchange(data_, {})});
     }
-    return {};
   }
 
   simulation::SimulatedScheduler& scheduler_;
@@ -107,6 +144,9 @@ class TestClient {
   std::uint32_t next_command_ = 100;
   std::uint32_t last_task_ = 1000;
   std::string data_;
+  std::deque<Answer> answers_;
+  std::vector<std::uint8_t> events_;
+  std::size_t transfers_ = 0;
 };
 
 }  // namespace duet::node

@@ -77,9 +77,10 @@ class TestShelf {
   }
 
   // As the supervisor of `node` does it: key and reservation on every disk, and nobody else's key.
-  ReservationKey reserve(NodeId node, Epoch epoch) {
+  ReservationKey reserve(
+      NodeId node, Epoch epoch,
+      ports::ReservationType type = ports::ReservationType::exclusive_access_registrants_only) {
     auto key = disk::make_key(cluster, node, disk::KeyRole::supervisor, epoch);
-    using enum ports::ReservationType;
     supervisor.clear();
     for (auto& medium : media) supervisor.push_back(medium->connect());
     for (auto& path : supervisor) {
@@ -87,16 +88,15 @@ class TestShelf {
       auto held = reservation(*path);
       EXPECT_TRUE(wait([&](auto done) {
         if (held.reserved) {
-          path->preempt(key, held.holder, exclusive_access_registrants_only, true, std::move(done));
+          path->preempt(key, held.holder, type, true, std::move(done));
         } else {
-          path->reserve(key, exclusive_access_registrants_only, std::move(done));
+          path->reserve(key, type, std::move(done));
         }
       }));
       for (auto other : keys(*path)) {
         if (other == key) continue;
-        EXPECT_TRUE(wait([&](auto done) {
-          path->preempt(key, other, exclusive_access_registrants_only, true, std::move(done));
-        }));
+        EXPECT_TRUE(
+            wait([&](auto done) { path->preempt(key, other, type, true, std::move(done)); }));
       }
     }
     return key;

@@ -24,6 +24,7 @@ enum class RecordKind : std::uint8_t {
   lun_create = 18,
   lun_delete = 19,
   reservations = 20,
+  stored_request = 21,  // received but not begun when its node left; changes nothing
 };
 inline constexpr std::uint8_t first_opaque_kind = 16;
 

@@ -8,6 +8,12 @@ namespace duet::services {
 struct IscsiServer::Target {
   TargetConfig config;
   bool ready = false;
+  // Of a planned end; `quiet` and `gone` until they are called.
+  enum class End : std::uint8_t { none, holding, parting } end = End::none;
+  std::uint64_t ends = 0;  // changes with each; what was posted for an earlier one is stale
+  std::move_only_function<void()> quiet;
+  std::move_only_function<void()> gone;
+  ports::TimerId limit{};
 };
 
 // A listener, and the view of the targets that its connections get.
@@ -77,7 +83,9 @@ class IscsiServer::Client final : public ports::StreamHandler {
       connection.on_received(size, server->scheduler_.now(), actions);
     });
   }
-  void on_sent(std::size_t) override {}
+  void on_sent(std::size_t) override {
+    if (server != nullptr) server->close_if_sent(*this);
+  }
   void on_closed() override {
     if (server == nullptr) return;
     stream_closed = true;
@@ -152,6 +160,7 @@ void IscsiServer::remove_target(std::string_view name) {
   std::erase_if(portals_, [&](const auto& each) { return each.second->target_name == name; });
   auto target = std::move(*found);
   targets_.erase(found);
+  scheduler_.cancel(target->limit);
   for (auto& client : all_clients()) {
     if (client->portal->target_name != target->config.name) continue;
     client->target = nullptr;
@@ -233,7 +242,9 @@ void IscsiServer::step(Client& client, Event event) {
   for (auto& order : actions.orders) perform(client, order);
   actions.orders.clear();
   spare_orders_.swap(actions.orders);
+  Target* target = client.target;
   if (client.closed()) retire(client);
+  if (target != nullptr && target->quiet) look_whether_quiet(*target);
 }
 
 void IscsiServer::perform(Client& client, iscsi::Order& order) {
@@ -288,6 +299,7 @@ void IscsiServer::retire(Client& client) {
     return;
   }
   if (clients_.erase(client.number) == 0) return;
+  if (Target* target = find_target(client.portal->target_name)) look_whether_gone(*target);
   // Someone may have waited for this. Not now: we may be deep in the call of a backend.
   scheduler_.post([this, alive = alive_] {
     if (*alive) try_admissions();
@@ -324,6 +336,13 @@ void IscsiServer::try_admissions() {
         return each.second != client && each.second->same_nexus(*client);
       });
       if (busy) continue;
+      if (client->target->end != Target::End::none) {  // it waited for too long
+        client->target = nullptr;
+        step(*client, [&](iscsi::Actions& actions) {
+          client->connection.on_refused(iscsi::LoginStatus::service_unavailable, actions);
+        });
+        continue;
+      }
       client->established = true;
       client->target->config.backend->nexus_established(client->connection.session().nexus());
     }
@@ -427,6 +446,97 @@ void IscsiServer::request_logout(std::string_view target) {
       client->connection.request_logout(scheduler_.now(), actions);
     });
   }
+}
+
+// ---- planned end ----
+
+void IscsiServer::hold(std::string_view name, std::move_only_function<void()> quiet) {
+  Target* target = find_target(name);
+  ASSERT(target != nullptr && target->end == Target::End::none);
+  target->ready = false;
+  target->end = Target::End::holding;
+  ++target->ends;
+  target->quiet = std::move(quiet);
+  for (auto& client : all_clients()) {
+    if (client->portal->target_name == name) client->connection.hold();
+  }
+  look_whether_quiet(*target);
+}
+
+void IscsiServer::look_whether_quiet(const Target& target) {
+  bool busy = std::ranges::any_of(clients_, [&](const auto& each) {
+    return each.second->target == &target && each.second->connection.commands_at_unit() > 0;
+  });
+  if (busy) return;
+  scheduler_.post([this, alive = alive_, name = target.config.name, ends = target.ends] {
+    Target* held = *alive ? find_target(name) : nullptr;
+    if (held == nullptr || held->ends != ends || !held->quiet) return;
+    std::exchange(held->quiet, nullptr)();
+  });
+}
+
+void IscsiServer::resume(std::string_view name) {
+  Target* target = find_target(name);
+  ASSERT(target != nullptr);
+  target->end = Target::End::none;
+  ++target->ends;
+  target->quiet = nullptr;
+  target->gone = nullptr;
+  scheduler_.cancel(target->limit);
+  target->ready = true;
+  for (auto& client : all_clients()) {
+    if (client->portal->target_name != name) continue;
+    step(*client, [&](iscsi::Actions& actions) { client->connection.resume(actions); });
+  }
+}
+
+std::vector<iscsi::StoredRequest> IscsiServer::waiting_requests(std::string_view name,
+                                                                std::size_t most) {
+  std::vector<iscsi::StoredRequest> all;
+  for (auto& client : all_clients()) {
+    if (client->portal->target_name != name) continue;
+    for (auto& request : client->connection.waiting_requests()) {
+      if (all.size() == most) return all;
+      all.push_back(std::move(request));
+    }
+  }
+  return all;
+}
+
+void IscsiServer::part(std::string_view name, Instant limit, std::move_only_function<void()> gone) {
+  Target* target = find_target(name);
+  ASSERT(target != nullptr && target->end == Target::End::holding);
+  target->end = Target::End::parting;
+  target->gone = std::move(gone);
+  target->limit = scheduler_.at(limit, [this, alive = alive_, target_name = std::string(name)] {
+    if (*alive) drop_sessions(target_name);
+  });
+  for (auto& client : all_clients()) {
+    if (client->portal->target_name != name) continue;
+    step(*client, [&](iscsi::Actions& actions) { client->connection.announce_drop(actions); });
+    close_if_sent(*client);
+  }
+  look_whether_gone(*target);
+}
+
+void IscsiServer::close_if_sent(Client& client) {
+  Target* target = find_target(client.portal->target_name);
+  if (target == nullptr || target->end != Target::End::parting || client.closed()) return;
+  if (client.outgoing.empty() && client.stream->pending() == 0) close(client, true);
+}
+
+void IscsiServer::look_whether_gone(const Target& target) {
+  if (!target.gone || std::ranges::any_of(clients_, [&](const auto& each) {
+        return each.second->portal->target_name == target.config.name;
+      })) {
+    return;
+  }
+  scheduler_.post([this, alive = alive_, name = target.config.name, ends = target.ends] {
+    Target* left = *alive ? find_target(name) : nullptr;
+    if (left == nullptr || left->ends != ends || !left->gone) return;
+    scheduler_.cancel(left->limit);
+    std::exchange(left->gone, nullptr)();
+  });
 }
 
 void IscsiServer::set_tick() {

@@ -97,6 +97,19 @@ class IscsiServer {
   // iscsi::logout_request_timeout.
   void request_logout(std::string_view target);
 
+  // Planned end of service, in two steps. Step one: commands that have not reached a unit wait,
+  // logins are told to come back. `quiet` is called, from the scheduler, when nothing of the target
+  // is at a unit any more. Requires: not held.
+  void hold(std::string_view target, std::move_only_function<void()> quiet);
+  // Serves on. Sessions that still exist go on where they were.
+  void resume(std::string_view target);
+  // The commands that wait, at most `most`. Requires: held.
+  std::vector<iscsi::StoredRequest> waiting_requests(std::string_view target, std::size_t most);
+  // Step two: tells the initiators that their sessions end and that they may come back at once, and
+  // closes when that and all answers have left, at `limit` without a word. `gone` when no
+  // connection is left. Requires: held.
+  void part(std::string_view target, Instant limit, std::move_only_function<void()> gone);
+
   // Asked right before replies leave; when it says no, nothing is sent and all connections close.
   void set_gate(std::function<bool()> open) { gate_ = std::move(open); }
 
@@ -128,6 +141,9 @@ class IscsiServer {
   void send_unsent();
   bool gate_open();
   void drop_all_if(const std::function<bool(const Client&)>& condition);
+  void look_whether_quiet(const Target& target);
+  void look_whether_gone(const Target& target);
+  void close_if_sent(Client& client);
   void set_tick();
   std::uint16_t fresh_tsih();
 
