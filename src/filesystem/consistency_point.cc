@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 
 namespace duet::filesystem {
 namespace {
@@ -196,6 +197,7 @@ void ConsistencyPoint::end_round() {
     auto done = std::exchange(done_, nullptr);
     done(error_ ? Status(std::unexpected(*error_)) : Status());
   } else if (round_ == Round::data && !to_flush_.empty()) {
+    MARK(consistency_point_flushes_caches);
     start(Round::flush);
   } else {
     start(Round::superblock);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 #include "base/crc32c.h"
 #include "filesystem/extent_pool.h"
 
@@ -91,6 +92,7 @@ void ExtentPool::run_consistency_point() {
 
 void ExtentPool::on_consistency_point_done(Status status) {
   if (!status && status.error().code == ErrorCode::reservation_conflict) {
+    MARK(consistency_point_fenced);
     // Not from inside the point that fence() drops.
     scheduler_.post([this, session = std::weak_ptr(session_), why = status.error().message] {
       if (!session.expired()) fence(why);
@@ -98,6 +100,7 @@ void ExtentPool::on_consistency_point_done(Status status) {
     return;
   }
   if (!status) {
+    MARK(consistency_point_repeated);
     retry_ = scheduler_.at(scheduler_.now() + options_.retry_delay, [this] {
       retry_ = {};
       run_consistency_point();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 #include "base/crc32c.h"
 
 namespace duet::filesystem {
@@ -92,6 +93,7 @@ class Loader : public std::enable_shared_from_this<Loader> {
     Error error{ErrorCode::not_found, "no pool on these disks"};
     for (std::size_t i = 0; i < results.size(); ++i) {
       if (!results[i]) {
+        MARK(superblock_unreadable);
         // A copy that may be read later could be newer; one on a bad sector is not (C5).
         if (results[i].error().code != ErrorCode::io_error)
           return std::unexpected(results[i].error());
@@ -105,6 +107,7 @@ class Loader : public std::enable_shared_from_this<Loader> {
           found = fail(ErrorCode::invalid, "disk " + disks_[i].disk->name() + " has another pool");
         }
         if (found && (found->generation & 1) != slot) {
+          MARK(superblock_in_wrong_slot);
           found = fail(ErrorCode::invalid, "pool metadata: superblock in the wrong slot");
         }
         if (!found) {
@@ -151,6 +154,7 @@ class Loader : public std::enable_shared_from_this<Loader> {
                               Bytes(table_.bytes).first(metadata_.superblock.table_size));
     } else {
       luns = std::unexpected(status.error());
+      MARK(lun_table_unreadable);
     }
     if (luns) {
       metadata_.luns = std::move(*luns);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/coverage.h"
+
 namespace duet::nvlog {
 
 std::string_view name(MirrorState state) {
@@ -109,6 +111,7 @@ void Log::on(const MirrorDown&) {
 
 void Log::on(const MirrorFailed& event) {
   if (std::ranges::none_of(under_way_, [&](const Transfer& t) { return t.id == event.id; })) {
+    MARK(log_stale_mirror_failure);
     ++ignored_;
     return;
   }
@@ -118,6 +121,7 @@ void Log::on(const MirrorFailed& event) {
 void Log::on(const MirrorWritten& event) {
   auto it = std::ranges::find(under_way_, event.id, &Transfer::id);
   if (it == under_way_.end()) {
+    MARK(log_stale_mirror_completion);
     ++ignored_;
     return;
   }
@@ -135,6 +139,7 @@ void Log::check_resync() {
   if (mirror_ != MirrorState::resync) return;
   if (!sealing_ && written_ >= resync_target_) {
     if (ring_.head() - written_ > resync_lag_max && resync_rounds_ < resync_rounds_max) {
+      MARK(log_resync_another_round);
       ++resync_rounds_;
       resync_target_ = ring_.head();
       return;
@@ -148,6 +153,7 @@ void Log::check_resync() {
 
 void Log::on(const DurabilityMarked& event) {
   if (!requested_ || event.mark != request_) {
+    MARK(log_stale_mark);
     ++ignored_;
     return;
   }
@@ -158,6 +164,7 @@ void Log::on(const DurabilityMarked& event) {
 void Log::on(const ConsistencyPointDone& event) {
   ASSERT(event.sequence <= ring_.last());
   if (event.sequence < consistent_) {
+    MARK(log_stale_consistency_point);
     ++ignored_;
     return;
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/coverage.h"
+
 namespace duet::nvlog {
 namespace {
 
@@ -147,11 +149,13 @@ Result<ReplayPlan> plan_replay(Bytes ring, NodeId identity, const LogPosition& f
   plan.gap_first = missing;
   plan.gap_last = std::max({later.proven, required, missing});
   if (required >= missing || later.proven >= missing) {
+    MARK(replay_log_lost);
     plan.reason = ReplayEnd::lost;
     plan.why = after + ", but records " + std::to_string(missing.value()) + " to " +
                std::to_string(plan.gap_last.value()) +
                " were acknowledged: they are damaged or missing";
   } else if (later.highest >= missing) {
+    MARK(replay_log_unfinished);
     plan.reason = ReplayEnd::unfinished;
     plan.gap_last = LogSequence(later.highest.value() - 1);
     plan.why = after + "; record " + std::to_string(later.highest.value()) +
