@@ -186,7 +186,7 @@ void read_interconnect_and_nvram(const toml::table& root, Config& c, std::string
   Table nvram(root.get_as<toml::table>("nvram"), "nvram", error);
   nvram.known({"path", "size", "allow_volatile"});
   nvram.text("path", c.nvram_path);
-  nvram.size("size", 8ull << 20, c.nvram_size);
+  nvram.size("size", min_nvram_size, c.nvram_size);
   nvram.boolean("allow_volatile", c.allow_volatile_nvram);
 }
 

@@ -42,6 +42,9 @@ struct TimerConfig {
   Duration lease() const { return mailbox_silence - milliseconds(200); }
 };
 
+// A log takes records of a quarter of its size, and a client may write 1 MiB with one command.
+inline constexpr std::uint64_t min_nvram_size = 16ull << 20;
+
 struct Config {
   std::string cluster_name;
   ClusterId cluster;
@@ -53,7 +56,7 @@ struct Config {
   std::string address, partner_address;
   std::uint16_t port = 0, partner_port = 0, mirror_port = 0;
   std::string nvram_path;
-  std::uint64_t nvram_size = 64ull << 20;
+  std::uint64_t nvram_size = 64ull << 20;  // at least min_nvram_size
   bool allow_volatile_nvram = false;
   std::array<ShelfConfig, 3> shelves;     // by home node
   std::array<ServiceConfig, 3> services;  // by identity

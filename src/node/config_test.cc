@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "nvlog/record.h"
+#include "nvlog/region.h"
+
 namespace duet::node {
 namespace {
 
@@ -65,6 +68,12 @@ std::string error_with(const std::string& from, const std::string& to) {
   return c ? "accepted" : c.error().message;
 }
 
+TEST(Config, SmallestNvramTakesTheLargestWrite) {
+  auto layout = nvlog::RegionLayout::of_size(min_nvram_size);
+  ASSERT_TRUE(layout.has_value());
+  EXPECT_GE(layout->ring_size() / 4, nvlog::max_payload + nvlog::record_header_size);
+}
+
 TEST(Config, NamesWhatIsWrong) {
   EXPECT_EQ(error_with("id = 2", "id = 3"), "test: 'node.id' must be a number from 1 to 2");
   EXPECT_EQ(error_with("id = 2", ""), "test: 'node.id' is missing");
@@ -73,8 +82,8 @@ TEST(Config, NamesWhatIsWrong) {
   EXPECT_EQ(error_with("port = 7001", "port = 70010"),
             "test: 'interconnect.port' must be a number from 1 to 65535");
   EXPECT_EQ(error_with("port = 7001", "prot = 7001"), "test: unknown key 'interconnect.prot'");
-  EXPECT_EQ(error_with("size = \"16MiB\"", "size = \"1MiB\""),
-            "test: 'nvram.size' must be a size such as \"64MiB\", at least 8MiB");
+  EXPECT_EQ(error_with("size = \"16MiB\"", "size = \"8MiB\""),
+            "test: 'nvram.size' must be a size such as \"64MiB\", at least 16MiB");
   EXPECT_EQ(error_with("luns = [0, 1]", "luns = [1, 1]"),
             "test: 'shelf.luns' must list different LUN numbers from 0 to 255, at most 64");
   EXPECT_EQ(error_with("luns = [0, 1]", ""), "test: 'shelf.luns' is missing");

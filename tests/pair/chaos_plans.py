@@ -188,7 +188,7 @@ KINDS = [(4, node_dies), (4, node_pauses), (1, node_loses_nvram), (3, link_fails
 def settings(seed):
     """The configuration of both nodes, in which the rounds take place."""
     dice = _Dice(f"{seed}: settings")
-    return {"nvram.size": dice.choice(['"8MiB"', '"16MiB"', '"64MiB"']),  # consistency points every second, or few
+    return {"nvram.size": dice.choice(['"16MiB"', '"64MiB"']),  # consistency points every second, or few
             "engine.cache": dice.choice(['"1MiB"', '"64MiB"']),
             "takeover.auto_giveback": dice.choice(["false", "false", "true"])}
 
