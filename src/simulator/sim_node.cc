@@ -213,6 +213,12 @@ void SimNode::heal() {
   wall_clock_step = {};
 }
 
+void SimNode::repeat_message(std::uint64_t which) {
+  if (!interconnect_ || interconnect_->delivered.empty()) return;
+  auto message = interconnect_->delivered[which % interconnect_->delivered.size()];
+  process_->post([this, message = std::move(message)] { interconnect_->deliver_again(message); });
+}
+
 void SimNode::operate(ha::OperatorRequest request, node::Supervisor::OperatorDone done) {
   if (!supervisor_) {
     return done({0, ha::OperatorAnswer::Outcome::refused, {"no daemon runs on this node"}});

@@ -45,6 +45,8 @@ class SimNode {
   Bytes published_state() const;
   SimNvram& nvram() { return nvram_; }
   bool halted() const { return halted_; }
+  bool daemon_running() const { return supervisor_ != nullptr; }
+  SimInterconnect* interconnect() { return interconnect_.get(); }
 
   // ---- what faults and operators do ----
   void power_on();         // boots after a while
@@ -56,6 +58,8 @@ class SimNode {
   void pause_supervisor(Instant until);
   void starve(Instant until, Duration most);
   void heal();
+  // A message that the supervisor has had before arrives once more.
+  void repeat_message(std::uint64_t which);
   // Starts a halted node again.
   void start_again();
   // Refused at once when no daemon runs.

@@ -25,7 +25,10 @@ constexpr std::uint32_t extent_size = 512u << 10;
 constexpr std::uint64_t table_slot_size = 16u << 10;
 constexpr std::uint64_t livelock_steps = 200'000;  // at one instant
 
-Shape make_shape(Random& random) {
+}  // namespace
+
+Shape shape_of(std::uint64_t seed) {
+  Random random(seed * 0xbf58476d1ce4e5b9 + 3);
   Shape shape;
   shape.persistent_nvram = random.chance(3, 4);
   shape.hardware_rdma = random.chance(1, 2);
@@ -34,6 +37,8 @@ Shape make_shape(Random& random) {
   shape.nvram_size = (256u << 10) << random.below(3);
   return shape;
 }
+
+namespace {
 
 void throw_panic(const char* expression, const char* file, int line) {
   if (InNodeProcess::depth == 0) return;
@@ -60,7 +65,7 @@ disk::Label make_label(const World& world, NodeId owner, std::size_t i) {
 World::World(WorldOptions options)
     : options_(std::move(options)), random_(options_.seed * 0x9e3779b97f4a7c15 + 1) {
   set_assertion_handler(throw_panic);
-  shape_ = make_shape(random_);
+  shape_ = shape_of(options_.seed);
   make_configs();
   outside_ = std::make_unique<Process>(clock_, random_, "outside");
   clients_ = std::make_unique<ClientNetwork>(*outside_, random_);

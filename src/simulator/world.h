@@ -54,6 +54,7 @@ struct Shape {
   bool auto_giveback = false;
   std::uint64_t nvram_size = 0;
 };
+Shape shape_of(std::uint64_t seed);
 
 struct Violation {
   std::string invariant;  // "I13"

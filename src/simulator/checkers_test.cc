@@ -1,0 +1,186 @@
+// Each checker must see what it is for.
+#include "simulator/checkers.h"
+
+#include <gtest/gtest.h>
+
+#include "disk/areas.h"
+#include "disk/reservation_key.h"
+#include "filesystem/pool_format.h"
+#include "simulator/sim_node.h"
+
+namespace duet::simulator {
+namespace {
+
+const NodeId red(1), blue(2);
+
+struct CheckersTest : testing::Test {
+  std::unique_ptr<World> world;
+  std::unique_ptr<Workload> load;
+  std::unique_ptr<Checkers> checkers;
+
+  void SetUp() override {
+    WorldOptions options;
+    options.seed = 3;
+    world = std::make_unique<World>(options);
+    for (NodeId n : {red, blue}) world->node(n).power_on();
+    load = std::make_unique<Workload>(*world, WorkloadOptions{});
+    checkers = std::make_unique<Checkers>(*world, *load);
+    load->prepare();
+    const Instant limit = world->now() + seconds(60);
+    while (!load->prepared() && world->step(limit)) {
+    }
+    load->start();
+    world->run_for(seconds(5));
+    ASSERT_EQ(nullptr, world->violation()) << world->violation()->what;
+  }
+  std::string violated() {
+    return world->violation() != nullptr ? world->violation()->invariant : "";
+  }
+  SimUnit& disk(std::size_t i) { return *world->shelf(red)[i]; }
+  const scsi::Nexus& registered_nexus(std::size_t i) {
+    return disk(i).reservations().registrations()[0].nexus;
+  }
+  void land(std::size_t i, const scsi::Nexus& nexus, std::uint64_t offset, Bytes bytes,
+            bool aborting = false) {
+    disk(i).on_landed(disk(i), {nexus, offset, bytes, aborting});
+  }
+  ha::Mailbox mailbox() {
+    const disk::Area area = disk::mailbox_copy(0);
+    return ha::decode_mailbox(disk(0).peek(area.offset, area.size)).value();
+  }
+};
+
+TEST_F(CheckersTest, EachInvariantHasOneAndADefinition) {
+  for (const Checker& checker : all_checkers()) {
+    EXPECT_EQ('I', checker.invariant[0]);
+    EXPECT_FALSE(checker.definition.empty());
+  }
+  EXPECT_EQ(16u, all_checkers().size());  // all but those of RAID (I10) and coredump (I11)
+}
+
+TEST_F(CheckersTest, I2_AnAnswerOfTheOtherNode) {
+  world->clients().on_server_send({red, world->config(red).services[1].address, 48});
+  EXPECT_EQ("", violated());
+  world->clients().on_server_send({blue, world->config(red).services[1].address, 48});
+  EXPECT_EQ("I2", violated());
+}
+
+TEST_F(CheckersTest, I3_AWriteOfAFencedNode) {
+  const std::vector<std::byte> block(4096);
+  const scsi::Nexus stranger{"blue", {0x40, 2, 9, 0, 0, 0}, 2};
+  land(0, registered_nexus(0), disk::data_offset + (1 << 20), block);
+  land(0, stranger, disk::data_offset + (1 << 20), block, true);
+  EXPECT_EQ("", violated());
+  land(0, stranger, disk::data_offset + (1 << 20), block);
+  EXPECT_EQ("I3", violated());
+}
+
+TEST_F(CheckersTest, I4_AnAcknowledgementWithoutMirror) {
+  std::optional<BlockRange> range;
+  Stamp stamp = 0;
+  auto acknowledged = std::exchange(load->on_acknowledged, nullptr);
+  load->on_acknowledged = [&](const BlockRange& r, Stamp s) {
+    if (r.identity == red && s != 0) range = r, stamp = s;
+  };
+  const Instant limit = world->now() + seconds(60);
+  while (!range && world->step(limit)) {
+  }
+  ASSERT_TRUE(range);
+  load->on_acknowledged = nullptr;
+  const auto tell = [&] {
+    for (std::uint64_t i = 0; i < Checkers::acknowledgements_looked_at; ++i) {
+      acknowledged(*range, stamp);
+    }
+  };
+  tell();
+  EXPECT_EQ("", violated());
+  world->node(blue).nvram().lose_everything();
+  tell();
+  EXPECT_EQ("I4", violated());
+}
+
+TEST_F(CheckersTest, I5_AnOldEpochInTheMailbox) {
+  ha::Mailbox m = mailbox();
+  m.epoch = m.epoch.next();
+  ++m.generation;
+  land(0, registered_nexus(0), disk::mailbox_copy(0).offset, ha::encode(m));
+  EXPECT_EQ("", violated());
+  m.epoch = Epoch(m.epoch.value() - 1);
+  ++m.generation;
+  land(1, registered_nexus(1), disk::mailbox_copy(0).offset, ha::encode(m));
+  EXPECT_EQ("I5", violated());
+}
+
+TEST_F(CheckersTest, I6_AForeignKeyThatStays) {
+  const Sabotage none;
+  SimDisk::Options options;
+  options.node = blue;
+  options.role = 9;
+  SimDisk path(world->outside(), disk(1), none, options);
+  path.start();
+  world->run_for(seconds(1));
+  std::optional<Status> done;
+  path.register_key(
+      disk::make_key(world->config(red).cluster, blue, disk::KeyRole::engine, Epoch(1)),
+      [&](Status status) { done = std::move(status); });
+  world->run_for(seconds(5));
+  ASSERT_TRUE(done && done->has_value());
+  EXPECT_EQ("", violated());
+  world->run_for(Checkers::foreign_key_limit);
+  EXPECT_EQ("I6", violated());
+  path.end(true);
+}
+
+TEST_F(CheckersTest, I9_ASuperblockThatContainsLess) {
+  std::optional<filesystem::Superblock> newest;
+  for (std::uint64_t slot : {0, 1}) {
+    auto found = filesystem::decode_superblock(
+        disk(0).peek(disk::data_offset + slot * disk::area_block_size, disk::area_block_size));
+    if (found && (!newest || found->generation > newest->generation)) newest = *found;
+  }
+  ASSERT_TRUE(newest);
+  newest->position.sequence = LogSequence(1000);
+  ++newest->generation;
+  land(0, registered_nexus(0), disk::data_offset, filesystem::encode_superblock(*newest));
+  EXPECT_EQ("", violated());
+  newest->position.sequence = LogSequence(999);
+  ++newest->generation;
+  land(0, registered_nexus(0), disk::data_offset, filesystem::encode_superblock(*newest));
+  EXPECT_EQ("I9", violated());
+}
+
+TEST_F(CheckersTest, I17_AGivebackToANodeThatIsOff) {
+  world->node(red).power_off();
+  const Instant limit = world->now() + seconds(30);
+  while (!world->node(blue).served(red).serving && world->step(limit)) {
+  }
+  world->run_for(Checkers::progress_limit + seconds(1));
+  ASSERT_EQ("", violated()) << world->violation()->what;
+  ha::Mailbox m = mailbox();
+  ASSERT_EQ(blue, m.taken_over_by);
+  m.taken_over_by = no_node;
+  ++m.generation;
+  land(0, registered_nexus(0), disk::mailbox_copy(0).offset, ha::encode(m));
+  EXPECT_EQ("I17", violated());
+}
+
+TEST_F(CheckersTest, I18_AClientWithoutAnswers) {
+  const Instant since = world->now();
+  world->run_for(seconds(10));
+  checkers->check_liveness(since);
+  EXPECT_EQ("", violated());
+  const Instant later = world->now();
+  world->clients().faults.cut_until = later + seconds(100);
+  world->run_for(seconds(20));
+  checkers->check_liveness(later + seconds(5));
+  EXPECT_EQ("I18", violated());
+}
+
+TEST_F(CheckersTest, AnExcuseSilencesItsIdentity) {
+  world->excuse(red) = "the test says so";
+  world->clients().on_server_send({blue, world->config(red).services[1].address, 48});
+  EXPECT_EQ("", violated());
+}
+
+}  // namespace
+}  // namespace duet::simulator
