@@ -42,9 +42,9 @@ Verdict on_sense(const ScsiStatus& s, CommandKind kind) {
     case 0x0:  // NO SENSE
     case 0x1:  // RECOVERED ERROR
       return {};
-    case 0x2:
-      return {Action::repeat_later, ErrorCode::io_error, {}};  // NOT READY
-    case 0x5:                                                  // ILLEGAL REQUEST
+    case 0x2:  // NOT READY: passes, as does the loss of a path; nothing is known to be damaged
+      return {Action::repeat_later, ErrorCode::busy, {}};
+    case 0x5:  // ILLEGAL REQUEST
       // LOGICAL UNIT NOT SUPPORTED is the disk that is gone, not our mistake.
       return {Action::fail, s.code == 0x2500 ? ErrorCode::io_error : ErrorCode::invalid, {}};
     case 0x6:

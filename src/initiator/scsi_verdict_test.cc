@@ -54,10 +54,10 @@ TEST(Verdict, SenseKeys) {
   };
   const Case cases[] = {
       {0x0, 0, Action::succeed, ErrorCode::io_error},
-      {0x1, 0x1701, Action::succeed, ErrorCode::io_error},       // recovered with retries
-      {0x2, 0x0401, Action::repeat_later, ErrorCode::io_error},  // becoming ready
-      {0x2, 0x3a00, Action::repeat_later, ErrorCode::io_error},  // no medium
-      {0x3, 0x1100, Action::fail, ErrorCode::io_error},          // unrecovered read error
+      {0x1, 0x1701, Action::succeed, ErrorCode::io_error},   // recovered with retries
+      {0x2, 0x0401, Action::repeat_later, ErrorCode::busy},  // becoming ready
+      {0x2, 0x3a00, Action::repeat_later, ErrorCode::busy},  // no medium
+      {0x3, 0x1100, Action::fail, ErrorCode::io_error},      // unrecovered read error
       {0x4, 0x4400, Action::fail, ErrorCode::io_error},
       {0x5, 0x2100, Action::fail, ErrorCode::invalid},   // LBA out of range
       {0x5, 0x2500, Action::fail, ErrorCode::io_error},  // no such unit

@@ -389,12 +389,12 @@ TEST_F(IscsiDiskTest, ABusyDiskIsAskedAgainForAWhile) {
   EXPECT_EQ(target.logins, 1);
 }
 
-TEST_F(IscsiDiskTest, ADiskThatStaysNotReadyIsAnError) {
+TEST_F(IscsiDiskTest, ADiskThatStaysNotReadyIsBusy) {
   auto& d = make_connected();
   target.script = answering(op_read, [](const Request&) { return sense(2, 0x0402); });
   std::vector<std::byte> into(512);
   d.read(0, into, done());
-  EXPECT_EQ(only_result(), ErrorCode::io_error);
+  EXPECT_EQ(only_result(), ErrorCode::busy);
   EXPECT_EQ(count(op_read), 1u + IscsiDisk::max_pauses);
 }
 
