@@ -135,11 +135,16 @@ IdentityService* Engine::service(NodeId identity) {
 
 // ---- mirror ----
 
+// An offer is repeated until its log is mirrored: a connection that is up, or coming up, is left
+// alone, or a resync that takes longer than that would begin anew for ever.
 void Engine::order(const DialMirrorOrder& o) {
+  std::pair wanted{o.port, o.partner_nonce};
+  if (std::exchange(dialled_, wanted) == wanted) return;
   ports_.mirror.dial(config_.partner_address, o.port, o.partner_nonce);
 }
 
 void Engine::order(const HangUpMirrorOrder&) {
+  dialled_.reset();
   ports_.mirror.hang_up();
 }
 

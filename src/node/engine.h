@@ -5,7 +5,9 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "node/config.h"
 #include "node/engine_channel.h"
@@ -82,6 +84,7 @@ class Engine {
   std::array<std::vector<std::unique_ptr<WatchedDisk>>, 3> watched_;  // what ports_.disks became
   std::array<std::unique_ptr<IdentityService>, 3> services_;
   bool partner_down_ = false;
+  std::optional<std::pair<std::uint16_t, BootNonce>> dialled_;  // the partner's mirror
 };
 
 }  // namespace duet::node
