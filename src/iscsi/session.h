@@ -4,7 +4,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "base/bytes.h"
+#include "base/result.h"
 #include "iscsi/negotiation.h"
 #include "iscsi/pdu.h"
 #include "scsi/logical_unit_io.h"
@@ -28,5 +31,10 @@ struct SessionState {
 
   scsi::Nexus nexus() const { return {initiator_name, isid, relative_target_port}; }
 };
+
+// As bytes (docs/formats/session_state.md). Requires: a session in its full feature phase.
+std::vector<std::byte> encode(const SessionState& session);
+// Foreign bytes. Errors: unsupported_version, invalid (the message names the field).
+Result<SessionState> decode_session_state(Bytes bytes);
 
 }  // namespace duet::iscsi
