@@ -295,6 +295,7 @@ void Cluster::perform(Node& node, const Action& action) {
           [&](const AssumeIdentity& a) { assume(node, a); },
           [&](const ReleaseIdentity& a) { release(node, a.identity); },
           [&](const PrepareIdentity& a) { prepare(node, a.identity); },
+          [&](const KeepHealthRecords&) {},
           [&](const DropPrepared&) { node.engine.prepared = false; },
           [&](const HandOverIdentity& a) { hand_over(node, a.identity); },
           [&](const CancelHandOver& a) { cancel_hand_over(node, a.identity); },

@@ -31,6 +31,7 @@ void Core::on_event(const Event& event, Instant now, Actions& actions) {
   route(event, out);
   if (!started_) return;  // what came early is noted
   if (!ended_) settle(out);
+  if (!ended_) exchange_health(out);
   if (!ended_) publish(out);
   if (!ended_) arm_timer(out);
 }
@@ -442,10 +443,11 @@ void Core::publish(Output& out) {
 }
 
 void Core::arm_timer(Output& out) {
-  Instant next = std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(),
-                           leftovers_.next_time(), takeover_.next_time(), giveback_.next_time(),
-                           departure_.next_time(), durability_.next_time(), verifier_.next_time(),
-                           mirror_.next_time(), halting_ ? halting_->retry : never});
+  Instant next =
+      std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(), leftovers_.next_time(),
+                takeover_.next_time(), giveback_.next_time(), departure_.next_time(),
+                durability_.next_time(), verifier_.next_time(), mirror_.next_time(),
+                health_.next_time(), halting_ ? halting_->retry : never});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
   if (listening()) next = std::min(next, world_.watch.next_time());
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {

@@ -21,9 +21,11 @@
 #include "ha/departure.h"
 #include "ha/durability.h"
 #include "ha/giveback.h"
+#include "ha/health_exchange.h"
 #include "ha/hold_verifier.h"
 #include "ha/leftovers.h"
 #include "ha/mirror_control.h"
+#include "ha/readiness.h"
 #include "ha/snapshot.h"
 #include "ha/takeover.h"
 #include "ha/veto.h"
@@ -83,7 +85,13 @@ class Core {
   void on(const HandOverFailed& event, Output& out);
   void on(const DurabilityWanted& event, Output& out);
   void on(const EngineFenced& event, Output& out);
+  void on(const HealthChanged& event, Output& out);
   void on(const OperatorRequest& event, Output& out);
+
+  // core_health.cc
+  void exchange_health(Output& out);
+  void on_health_message(HealthMessage message, Output& out);
+  ReadinessFacts readiness_facts(Instant now) const;
 
   // core_operator.cc
   void takeover_order(const OperatorRequest& request, Output& out);
@@ -133,6 +141,7 @@ class Core {
   DurabilityMarks durability_;
   HoldVerifier verifier_;
   MirrorControl mirror_;
+  HealthExchange health_;
 
   bool started_ = false;
   bool ended_ = false;

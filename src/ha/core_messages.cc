@@ -8,6 +8,9 @@ namespace duet::ha {
 using Answer = OperatorAnswer::Outcome;
 
 void Core::on(const MessageArrived& event, Output& out) {
+  if (auto health = decode_health_message(event.bytes)) {
+    return on_health_message(std::move(*health), out);
+  }
   auto message = decode_message(event.bytes);
   if (!message && message.error().code == ErrorCode::unsupported_version) {
     ++unknown_messages_;  // of a partner that is newer: what it says is not needed

@@ -42,7 +42,7 @@ void Core::on(const OperatorRequest& request, Output& out) {
 Vetoes Core::takeover_vetoes(Instant now) const {
   const auto& mailbox = world_.mailbox(world_.partner());
   bool here = mailbox && world_.engine && decide_replay(*mailbox, world_.engine->nvram).possible;
-  return ha::takeover_vetoes(
+  auto vetoes = ha::takeover_vetoes(
       {.up = boot_.up(),
        .serves_partner = takeover_.serving(),
        .busy = !takeover_.idle() || !leftovers_.done() || world_.suspended || halting_,
@@ -53,14 +53,19 @@ Vetoes Core::takeover_vetoes(Instant now) const {
        .mailbox_known = mailbox.has_value(),
        .log_here = here,
        .halted_for_maintenance = mailbox && mailbox->intent == Intent::halt_no_takeover});
+  complete_takeover(vetoes, readiness_facts(now));
+  return vetoes;
 }
 
 Vetoes Core::giveback_vetoes(Instant now) const {
   const auto& m = world_.monitor;
-  return ha::giveback_vetoes({.serves_partner = takeover_.serving(),
-                              .giving = giveback_.giving(),
-                              .partner_waits = m.in(NodeState::givewait) || m.in(NodeState::mbwait),
-                              .partner_advances = giveback_.partner_waits(world_, now)});
+  auto vetoes =
+      ha::giveback_vetoes({.serves_partner = takeover_.serving(),
+                           .giving = giveback_.giving(),
+                           .partner_waits = m.in(NodeState::givewait) || m.in(NodeState::mbwait),
+                           .partner_advances = giveback_.partner_waits(world_, now)});
+  complete_giveback(vetoes, readiness_facts(now));
+  return vetoes;
 }
 
 void Core::takeover_order(const OperatorRequest& request, Output& out) {
@@ -212,6 +217,9 @@ Snapshot Core::snapshot(Instant now) const {
       .giveback_vetoes = giveback_vetoes(now),
       .takeover_obstacle = {},
       .giveback_obstacle = {},
+      .own_health = world_.own_health,
+      .partner_health = world_.partner_health,
+      .partner_health_age = now - world_.partner_health_at,
       .last_refusal = takeover_.refusal(),
       .identities = {},
       .progress = world_.progress,

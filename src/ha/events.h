@@ -17,6 +17,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "ha/health.h"
 #include "ha/mailbox.h"
 #include "interconnect/state_structure.h"
 #include "ports/disk.h"
@@ -165,6 +166,10 @@ struct DurabilityWanted {
   Durability mode{};
   LogSequence since;
 };
+// From the failover monitor: what it knows of this node, whenever that changes.
+struct HealthChanged {
+  HealthRecord record;
+};
 struct EngineFenced {  // the engine met a reservation conflict on a disk of this identity
   NodeId identity;
 };
@@ -173,7 +178,7 @@ using Event = std::variant<Started, TimerExpired, DiskCompleted, DiskConnection,
                            LinkChanged, PartnerStateRead, MessageArrived, EngineReady, EngineEnded,
                            MirrorWindowClosed, IdentityAssumed, AssumeFailed, IdentityReleased,
                            ReleaseFailed, IdentityPrepared, IdentityHandedOver, HandOverFailed,
-                           DurabilityWanted, EngineFenced, OperatorRequest>;
+                           DurabilityWanted, EngineFenced, HealthChanged, OperatorRequest>;
 
 // ---- actions ----
 
@@ -265,6 +270,10 @@ struct GrantDurability {
 struct PartnerFenced {
   bool fenced;
 };
+// Keep these health records in our NVRAM; empty: none.
+struct KeepHealthRecords {
+  std::vector<std::byte> own, partner;  // encoded
+};
 struct OperatorAnswer {
   enum class Outcome : std::uint8_t { accepted, done, failed, refused };
   std::uint64_t request;
@@ -289,8 +298,8 @@ using Action =
     std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState, SendMessage,
                  RenewLease, StartEngine, StopEngine, DialMirror, HangUpMirror, OpenMirrorWindow,
                  CloseMirrorWindow, AssumeIdentity, ReleaseIdentity, PrepareIdentity, DropPrepared,
-                 HandOverIdentity, CancelHandOver, GrantDurability, PartnerFenced, OperatorAnswer,
-                 LogEvent, EndBoot>;
+                 HandOverIdentity, CancelHandOver, GrantDurability, PartnerFenced,
+                 KeepHealthRecords, OperatorAnswer, LogEvent, EndBoot>;
 using Actions = std::vector<Action>;
 
 }  // namespace duet::ha

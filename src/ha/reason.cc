@@ -108,6 +108,16 @@ std::string_view name(Reason reason) {
       return "partner_silent_to_us";
     case Reason::mailbox_unwritable:
       return "mailbox_unwritable";
+    case Reason::inventory_mismatch:
+      return "inventory_mismatch";
+    case Reason::version_mismatch:
+      return "version_mismatch";
+    case Reason::survivor_unwell:
+      return "survivor_unwell";
+    case Reason::partner_unwell:
+      return "partner_unwell";
+    case Reason::health_unknown:
+      return "health_unknown";
   }
   return "unknown";
 }
@@ -225,6 +235,16 @@ std::string_view sentence(Reason reason) {
       return "the partner counts down no more, or is not heard";
     case Reason::mailbox_unwritable:
       return "the mailbox cannot be written on enough disks";
+    case Reason::inventory_mismatch:
+      return "the two nodes do not see the same disks";
+    case Reason::version_mismatch:
+      return "the partner's version is one that this node does not speak";
+    case Reason::survivor_unwell:
+      return "this node itself is not fit to serve clients";
+    case Reason::partner_unwell:
+      return "the partner is not fit to serve clients";
+    case Reason::health_unknown:
+      return "the partner has not reported its health";
   }
   return "unknown reason";
 }

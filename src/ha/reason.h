@@ -64,6 +64,12 @@ enum class Reason : std::uint8_t {
   no_answer = 68,
   partner_silent_to_us = 69,
   mailbox_unwritable = 70,
+  // readiness
+  inventory_mismatch = 80,
+  version_mismatch = 81,
+  survivor_unwell = 82,
+  partner_unwell = 83,
+  health_unknown = 84,
 };
 
 std::string_view name(Reason reason);  // stable, snake_case

@@ -6,7 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "ha/health.h"
 #include "ha/mailbox.h"
 #include "ha/partner_monitor.h"
 #include "ha/reason.h"
@@ -49,6 +51,8 @@ struct Snapshot {
   // The first of them.
   Reason takeover_obstacle = Reason::none;  // none: a takeover by order is possible
   Reason giveback_obstacle = Reason::none;
+  std::optional<HealthRecord> own_health, partner_health;  // partner: as last received
+  Duration partner_health_age{};
   Reason last_refusal = Reason::none;  // of the last takeover that ended without serving
   std::array<IdentitySnapshot, 2> identities;
   std::uint64_t progress = 0;

@@ -1,8 +1,15 @@
 #include "ha/world.h"
 
 #include "base/assert.h"
+#include "ha/readiness.h"
 
 namespace duet::ha {
+
+std::optional<HealthRecord> World::fresh_partner_health(Instant now) const {
+  if (!partner_health || partner_health->boot != monitor.nonce()) return {};
+  if (now - partner_health_at > health_record_life) return {};
+  return partner_health;
+}
 
 ReplayDecision decide_replay(const Mailbox& mailbox, std::uint64_t nvram) {
   switch (mailbox.durability) {

@@ -10,6 +10,7 @@
 #include "disk/reservation_key.h"
 #include "ha/config.h"
 #include "ha/disk_fencer.h"
+#include "ha/health.h"
 #include "ha/heartbeat_watch.h"
 #include "ha/lease_keeper.h"
 #include "ha/mailbox_keeper.h"
@@ -67,6 +68,8 @@ struct World {
             .engine_key = engine_key(),
             .type = type};
   }
+  // Of the partner's present boot, and not older than health_record_life.
+  std::optional<HealthRecord> fresh_partner_health(Instant now) const;
   Verdict verdict(Instant now) const { return monitor.verdict(watch, now); }
   void send(const decltype(Message::body)& body, BootNonce addressee, Output& out) const {
     if (addressee == BootNonce(0)) return;
@@ -90,6 +93,9 @@ struct World {
   std::array<std::optional<Mailbox>, 2> mailboxes;  // as last read or written
   HeartbeatWatch watch;
   PartnerMonitor monitor;
+  // Own: as the failover monitor reports and the core judges. Partner: as last received.
+  std::optional<HealthRecord> own_health, partner_health;
+  Instant partner_health_at{};
   std::optional<PartnerNvram> partner_nvram;  // from its mirror offer
   bool partner_fenced = false;                // by us, every disk of it
   bool suspended = false;                   // after a pause, until our reservations have been read

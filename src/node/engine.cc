@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "filesystem/extent_pool.h"
+#include "ha/health.h"
 #include "nvlog/control_block.h"
 
 namespace duet::node {
@@ -92,6 +93,7 @@ void Engine::wait_for_disks(Instant limit) {
                         [this, limit] { wait_for_disks(limit); });
     return;
   }
+  tell(kept_health());
   ReadyFact ready;
   ready.nvram =
       load_le<std::uint64_t>(reinterpret_cast<const std::byte*>(region_.header.uuid.data()));
@@ -196,6 +198,27 @@ void Engine::order(const GrantOrder& o) {
 void Engine::order(const PartnerFencedNote& o) {
   partner_down_ = o.fenced;
   for (std::uint8_t n : {1, 2}) services_[n]->on_partner_down(o.fenced);
+}
+
+// ---- health records ----
+
+HealthKeptFact Engine::kept_health() const {
+  auto page = [this](NodeId node) {
+    auto at = region_.layout.health_record(node);
+    auto bytes = ports_.nvram.region().subspan(at.offset, ha::health_record_size);
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
+  };
+  return {page(config_.self), page(config_.partner())};
+}
+
+void Engine::order(const KeepHealthOrder& o) {
+  auto keep = [this](NodeId node, const std::vector<std::byte>& record) {
+    if (record.size() != ha::health_record_size) return;
+    auto at = region_.layout.health_record(node);
+    ports_.nvram.copy(ports_.nvram.region().subspan(at.offset, record.size()), record);
+  };
+  keep(config_.self, o.own);
+  keep(config_.partner(), o.partner);
 }
 
 // ---- LUNs ----

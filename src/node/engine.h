@@ -65,6 +65,7 @@ class Engine {
   void order(const CancelHandOverOrder& o);
   void order(const GrantOrder& o);
   void order(const PartnerFencedNote& o);
+  void order(const KeepHealthOrder& o);
   void order(const LunCreateOrder& o);
   void order(const LunDeleteOrder& o);
   void order(const LunListOrder& o);
@@ -74,6 +75,7 @@ class Engine {
   IdentityService::LunDone answer(std::uint64_t request);
   void watch_disks();
   void make_service(NodeId identity);
+  HealthKeptFact kept_health() const;
   void wait_for_disks(Instant limit);
   void show_progress();
   void report();

@@ -108,6 +108,13 @@ struct PartnerFencedNote {
     a(fenced);
   }
 };
+struct KeepHealthOrder {  // in the health pages of the NVRAM region; empty: as it is
+  std::vector<std::byte> own, partner;
+  template <class A>
+  void fields(A& a) {
+    a(own), a(partner);
+  }
+};
 struct LunCreateOrder {
   std::uint64_t request = 0;
   NodeId identity;
@@ -135,10 +142,10 @@ struct LunListOrder {
   }
 };
 
-using ToEngine =
-    std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
-                 ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
-                 GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder>;
+using ToEngine = std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder,
+                              AssumeOrder, ReleaseOrder, PrepareOrder, DropPreparedOrder,
+                              HandOverOrder, CancelHandOverOrder, GrantOrder, PartnerFencedNote,
+                              LunCreateOrder, LunDeleteOrder, LunListOrder, KeepHealthOrder>;
 
 // ---- engine to supervisor ----
 
@@ -149,6 +156,14 @@ struct ReadyFact {
   template <class A>
   void fields(A& a) {
     a(nvram), a(persistent), a(mirror_port);
+  }
+};
+// Before ReadyFact: the health records that the NVRAM region held, as bytes; valid or not.
+struct HealthKeptFact {
+  std::vector<std::byte> own, partner;
+  template <class A>
+  void fields(A& a) {
+    a(own), a(partner);
   }
 };
 struct WindowClosedFact {
@@ -294,9 +309,9 @@ struct LogFact {              // for `duet events`
   }
 };
 
-using FromEngine =
-    std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact, ReleasedFact,
-                 ReleaseFailedFact, PreparedFact, HandedOverFact, HandOverFailedFact,
-                 DurabilityWantedFact, FencedFact, LunAnswer, EngineReport, LogFact>;
+using FromEngine = std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact,
+                                ReleasedFact, ReleaseFailedFact, PreparedFact, HandedOverFact,
+                                HandOverFailedFact, DurabilityWantedFact, FencedFact, LunAnswer,
+                                EngineReport, LogFact, HealthKeptFact>;
 
 }  // namespace duet::node

@@ -329,6 +329,10 @@ void Supervisor::perform(ha::PartnerFenced& a) {
   to_engine(PartnerFencedNote{a.fenced});
 }
 
+void Supervisor::perform(ha::KeepHealthRecords& action) {
+  to_engine(KeepHealthOrder{std::move(action.own), std::move(action.partner)});
+}
+
 void Supervisor::perform(ha::OperatorAnswer& action) {
   auto it = operator_requests_.find(action.request);
   if (it == operator_requests_.end()) return;  // nobody waits any more

@@ -109,6 +109,7 @@ class Supervisor {
   void perform(ha::CancelHandOver& action);
   void perform(ha::GrantDurability& action);
   void perform(ha::PartnerFenced& action);
+  void perform(ha::KeepHealthRecords& action);
   void perform(ha::OperatorAnswer& action);
   void perform(ha::LogEvent& action);
   void perform(ha::EndBoot& action);
@@ -116,6 +117,7 @@ class Supervisor {
   void to_engine(const ToEngine& message) { ports_.engine.send(archive(message)); }
   void ask_engine(std::uint64_t request, ToEngine message, LunDone done);
   void engine_said(Bytes bytes);
+  void engine_fact(HealthKeptFact& fact) { kept_health_ = std::move(fact); }
   void engine_fact(ReadyFact& fact);
   void engine_fact(LunAnswer& fact);
   void engine_fact(AssumedFact& fact);
@@ -144,6 +146,7 @@ class Supervisor {
   EngineWatchdog watchdog_;
   ports::TimerId watchdog_timer_{};
   EngineReport engine_report_;
+  HealthKeptFact kept_health_;
   bool nvram_persistent_ = false;
   std::string link_why_;
   struct EngineRequest {
