@@ -107,6 +107,8 @@ void Cluster::boot(Node& node) {
   config.cluster = cluster_id;
   config.timers = options_.timers;
   config.auto_giveback = options_.auto_giveback;
+  config.auto_giveback_rules = options_.rules;
+  config.past_takeovers = std::exchange(node.past_takeovers, {});
   for (auto identity : {red, blue}) config.shelves[identity.value()].disks = options_.disks;
   node.core = std::make_unique<Core>(config, node.nonce);
   note(node.id, "shell.boot", "");
@@ -326,6 +328,7 @@ void Cluster::perform(Node& node, const Action& action) {
             auto boot_number = node.boots;
             at(Duration(0), [this, &node, reboot, boot_number] {
               if (!node.powered || node.boots != boot_number) return;
+              node.past_takeovers = snapshot(node.id).takeovers;
               end_processes(node);
               if (reboot) node.published.reset();
               node.halted = !reboot;

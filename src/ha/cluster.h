@@ -28,6 +28,7 @@ struct Options {
   std::uint64_t seed = 1;
   std::uint8_t disks = 4;  // of each identity
   bool auto_giveback = false;
+  AutoGivebackRules rules;
   bool persistent_nvram = true;
   Timers timers;
   Duration engine_start = milliseconds(40);
@@ -155,6 +156,7 @@ class Cluster {
     std::uint64_t timer_version = 0;
     std::deque<std::function<void()>> frozen;  // while paused
     std::set<DiskRef> cut;
+    std::vector<Instant> past_takeovers;  // what the daemon keeps over a reboot of its core
   };
   struct Identity {
     std::uint64_t acknowledged = 0;

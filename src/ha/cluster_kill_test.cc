@@ -40,8 +40,10 @@ void hit(Cluster& c, NodeId victim, How how) {
   }
 }
 
-// Red panics; `victim` is hit at its n-th event after `begin` holds. False: home before that.
-bool try_one(std::uint64_t n, NodeId victim, How how, bool from_givewait) {
+enum class Move { takeover, giveback, planned };
+
+// Red panics, or goes by order; `victim` is hit at its n-th event after that. False: home before.
+bool try_one(std::uint64_t n, NodeId victim, How how, Move move) {
   Options o;
   o.seed = n * 31 + static_cast<std::uint64_t>(how);
   o.auto_giveback = true;
@@ -49,8 +51,12 @@ bool try_one(std::uint64_t n, NodeId victim, How how, bool from_givewait) {
   c.power_on(red);
   c.power_on(blue);
   EXPECT_TRUE(c.run_until([&] { return home(c); }, seconds(10))) << c.describe();
-  c.panic_engine(red);
-  if (from_givewait) {
+  if (move == Move::planned) {
+    c.order(n % 2 == 0 ? red : blue, {.verb = OperatorVerb::takeover, .node = red});
+  } else {
+    c.panic_engine(red);
+  }
+  if (move == Move::giveback) {
     EXPECT_TRUE(c.run_until([&] { return c.state(red) == NodeState::givewait; }, seconds(5)));
   }
   auto first = c.handled(victim);
@@ -75,10 +81,10 @@ bool try_one(std::uint64_t n, NodeId victim, How how, bool from_givewait) {
   return reached && !::testing::Test::HasFailure();
 }
 
-void try_all(NodeId victim, bool from_givewait) {
+void try_all(NodeId victim, Move move) {
   for (auto how : all_ways) {
     std::uint64_t n = 0;
-    while (try_one(n, victim, how, from_givewait)) n += stride(37);
+    while (try_one(n, victim, how, move)) n += stride(37);
     EXPECT_GT(n, 100U) << "the move has more steps than that";
   }
 }
@@ -122,13 +128,19 @@ TEST(Kill, either_node_while_both_start) {
 }
 
 TEST(Kill, survivor_during_takeover) {
-  try_all(blue, false);
+  try_all(blue, Move::takeover);
+}
+TEST(Kill, leaving_node_during_planned_takeover) {
+  try_all(red, Move::planned);
+}
+TEST(Kill, survivor_during_planned_takeover) {
+  try_all(blue, Move::planned);
 }
 TEST(Kill, returning_node_during_giveback) {
-  try_all(red, true);
+  try_all(red, Move::giveback);
 }
 TEST(Kill, survivor_during_giveback) {
-  try_all(blue, true);
+  try_all(blue, Move::giveback);
 }
 
 }  // namespace

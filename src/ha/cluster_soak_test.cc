@@ -41,6 +41,7 @@ class Soak {
     if (!home) return "I18: not at home 60 s after the faults stopped\n" + c.describe();
     c.run_for(seconds(2));
     // An order given just before the faults stopped may be carried out only now.
+    heal();
     if (!at_home()) c.run_until([&] { return at_home(); }, seconds(20));
     c.run_for(seconds(2));
     if (!c.violations().empty()) return c.violations().front();
@@ -54,6 +55,9 @@ class Soak {
     Options o;
     o.seed = seed;
     o.auto_giveback = true;
+    o.rules.window = seconds(10);  // the breaker rests long before the patience of this test ends
+    o.rules.takeovers = 2;
+    if (random_.chance(1, 3)) o.rules.delay = seconds(2);
     o.disks = static_cast<std::uint8_t>(1 + random_.below(5));
     o.persistent_nvram = random_.chance(4, 5);
     o.timers.cold_start_wait = random_.chance(1, 2) ? seconds(10) : seconds(3);
@@ -109,9 +113,34 @@ class Soak {
       case 10: {
         auto verb = static_cast<OperatorVerb>(random_.below(3));
         if (verb == OperatorVerb::halt && random_.chance(2, 3)) break;
-        c.order(node, verb, any_node());
+        // To force means to accept a loss, but for halt.
+        c.order(node, {.verb = verb,
+                       .node = any_node(),
+                       .force = verb == OperatorVerb::halt && random_.chance(1, 4),
+                       .timeout = milliseconds(static_cast<std::int64_t>(random_.below(4000))),
+                       .no_takeover = random_.chance(1, 3),
+                       .uncoordinated = random_.chance(1, 4)});
         break;
       }
+      case 12: {  // a planned move, often cancelled
+        auto who = any_node();
+        c.order(node,
+                {.verb = OperatorVerb::takeover,
+                 .node = who,
+                 .overrides = random_.chance(1, 3) ? std::vector<std::string>{"hand_over_failed"}
+                                                   : std::vector<std::string>{},
+                 .timeout = milliseconds(static_cast<std::int64_t>(random_.below(4000)))});
+        if (random_.chance(1, 2)) break;
+        c.run_for(milliseconds(static_cast<std::int64_t>(random_.below(150))));
+        c.order(any_node(), {.verb = OperatorVerb::cancel, .node = who});
+        break;
+      }
+      case 13:
+        c.change().hand_over = milliseconds(static_cast<std::int64_t>(random_.below(1500)));
+        c.change().hand_over_hangs = random_.chance(1, 4);
+        c.change().hand_over_fails_per_100 = random_.chance(1, 3) ? 50 : 0;
+        c.change().prepare_fails_per_100 = random_.chance(1, 4) ? 50 : 0;
+        break;
       case 11:
         c.blip(node, false);
         break;
@@ -122,6 +151,7 @@ class Soak {
     auto& c = cluster_;
     c.restore_link();
     c.stop_errors();
+    c.change().hand_over_hangs = false;
     for (auto& [n, disk] : cut_) c.restore_path(n, disk);
     for (auto node : {red, blue}) {
       c.resume(node);
@@ -131,6 +161,7 @@ class Soak {
   }
   bool at_home() const {
     for (auto node : {red, blue}) {
+      if (cluster_.prepared(node)) return false;  // P5
       if (cluster_.state(node) != NodeState::up || !cluster_.serves(node, node)) return false;
       if (cluster_.mode_in_mailbox(node) != Durability::mirrored) return false;
     }

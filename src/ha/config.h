@@ -7,6 +7,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "ha/auto_giveback.h"
 #include "ha/events.h"
 
 namespace duet::ha {
@@ -23,7 +24,6 @@ struct Timers {
   Duration kill_interval = milliseconds(200);
   Duration givewait_deadline = seconds(10);  // released to MBWAIT
   Duration giveback_deadline = seconds(5);   // mailbox free to partner up
-  Duration shutdown_wait = milliseconds(500);
   Duration tie_break_delay = milliseconds(100);
   // Shorter than the partner's patience, so that a silent node stops answering before it is
   // replaced.
@@ -40,6 +40,10 @@ struct Config {
   std::array<Shelf, 3> shelves;  // by identity; [0] unused
   Timers timers;
   bool auto_giveback = false;
+  AutoGivebackRules auto_giveback_rules;  // `enabled` is auto_giveback
+  // Takeovers of the partner in earlier boots of this daemon (Snapshot::takeovers): for the
+  // ping-pong breaker.
+  std::vector<Instant> past_takeovers;
 
   NodeId partner() const { return partner_of(self); }
   std::uint8_t disks(NodeId identity) const { return shelves[identity.value()].disks; }

@@ -15,7 +15,7 @@ constexpr std::uint64_t timer = 1;  // the only one: for the earliest of all mac
 constexpr int max_settle_rounds = 64;
 }  // namespace
 
-Core::Core(const Config& config, BootNonce nonce) : world_(config, nonce) {
+Core::Core(const Config& config, BootNonce nonce) : world_(config, nonce), giveback_(config) {
   ASSERT(config.self == NodeId(1) || config.self == NodeId(2));
   ASSERT(nonce != BootNonce(0));
   for (auto identity : {NodeId(1), NodeId(2)}) {
@@ -208,7 +208,11 @@ void Core::on(const IdentityAssumed& event, Output& out) {
     boot_.on_assumed(world_, out);
   } else if (event.identity == world_.partner()) {
     world_.replayed[event.identity.value()] = event.replayed;
+    bool served_before = takeover_.serving();
     takeover_.on_assumed(world_, out);
+    if (!served_before && takeover_.serving()) {
+      giveback_.automatic().on_takeover(takeover_.trigger(), out.now());
+    }
   }
 }
 
@@ -445,7 +449,7 @@ void Core::publish(Output& out) {
 void Core::arm_timer(Output& out) {
   Instant next =
       std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(), leftovers_.next_time(),
-                takeover_.next_time(), giveback_.next_time(), departure_.next_time(),
+                takeover_.next_time(), giveback_.next_time(out.now()), departure_.next_time(),
                 durability_.next_time(), verifier_.next_time(), mirror_.next_time(),
                 health_.next_time(), halting_ ? halting_->retry : never});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());

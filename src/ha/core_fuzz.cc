@@ -71,6 +71,12 @@ class Driver {
         answers_.push_back(IdentityAssumed{a->identity, 1});
       if (auto* a = std::get_if<ReleaseIdentity>(&action))
         answers_.push_back(IdentityReleased{a->identity});
+      if (auto* a = std::get_if<PrepareIdentity>(&action))
+        answers_.push_back(IdentityPrepared{a->identity, true, {}});
+      if (auto* a = std::get_if<HandOverIdentity>(&action))
+        answers_.push_back(IdentityHandedOver{a->identity, 0});
+      if (auto* a = std::get_if<CancelHandOver>(&action))
+        answers_.push_back(HandOverFailed{a->identity, "cancelled"});
       if (std::holds_alternative<CloseMirrorWindow>(action))
         answers_.push_back(MirrorWindowClosed{});
       if (std::holds_alternative<StopEngine>(action))
@@ -187,7 +193,25 @@ class Driver {
               .sender_epoch = Epoch(byte()),
               .addressee = BootNonce(11),
               .body = PanicNotice{}};
-    switch (byte() % 4) {
+    switch (byte() % 10) {
+      case 3:
+        m.body = PleaseTakeover{byte() * 100U, byte() % 2 == 0, byte(), {byte()}};
+        break;
+      case 4:
+        m.body = TakeoverRefused{byte() % 4U, {byte()}};
+        break;
+      case 5:
+        m.body = CancelShutdown{byte() % 4U};
+        break;
+      case 6:
+        m.body = ShutdownDeclined{byte(), byte() % 4U};
+        break;
+      case 7:
+        m.body = ForcedTakeover{byte() % 4U};
+        break;
+      case 8:
+        m.body = Departed{};
+        break;
       case 0:
         m.body = MirrorOffer{7002, true, 0xd2, byte()};
         break;
@@ -195,7 +219,7 @@ class Driver {
         m.body = PleaseDie{Epoch(byte())};
         break;
       case 2:
-        m.body = PleaseShutdown{};
+        m.body = PleaseShutdown{byte() * 100U, byte() % 4U};
         break;
       default:
         break;
@@ -204,7 +228,7 @@ class Driver {
   }
 
   void step() {
-    switch (byte() % 20) {
+    switch (byte() % 21) {
       case 0:
       case 1:
         now_ += milliseconds(byte() * 4);
@@ -251,7 +275,10 @@ class Driver {
         give(OperatorRequest{.request = byte(),
                              .verb = static_cast<OperatorVerb>(byte() % 4),
                              .node = node(),
-                             .force = byte() % 2 == 0});
+                             .force = byte() % 2 == 0,
+                             .timeout = milliseconds(byte() * 50),
+                             .no_takeover = byte() % 4 == 0,
+                             .uncoordinated = byte() % 4 == 0});
         break;
       case 15: {
         DiskRef ref{node(), byte()};
@@ -274,6 +301,15 @@ class Driver {
                               : ports::ReservationType::write_exclusive_registrants_only;
         break;
       }
+      case 18:
+        switch (byte() % 4) {
+          case 0:
+            return give(IdentityPrepared{node(), byte() % 2 == 0, "fuzz"});
+          case 1:
+            return give(IdentityHandedOver{node(), byte()});
+          default:
+            return give(HandOverFailed{node(), "fuzz"});
+        }
       default:
         for (int i = 0; i < 8; ++i) complete();
         break;

@@ -63,7 +63,7 @@ Vetoes Core::giveback_vetoes(Instant now) const {
       ha::giveback_vetoes({.serves_partner = takeover_.serving(),
                            .giving = giveback_.giving(),
                            .partner_waits = m.in(NodeState::givewait) || m.in(NodeState::mbwait),
-                           .partner_advances = giveback_.partner_waits(world_, now)});
+                           .partner_advances = Giveback::partner_waits(world_, now)});
   complete_giveback(vetoes, readiness_facts(now));
   return vetoes;
 }
@@ -75,6 +75,11 @@ void Core::takeover_order(const OperatorRequest& request, Output& out) {
     return;
   }
   if (request.node == world_.self()) return ask_partner(request, std::move(*overrides), out);
+  if (giveback_.take_back(world_, takeover_, out)) {
+    out.act(OperatorAnswer{request.request, Answer::accepted, {}});
+    out.act(OperatorAnswer{request.request, Answer::done, {}});
+    return;
+  }
   auto vetoes = standing(takeover_vetoes(out.now()), request.force, *overrides);
   std::erase_if(vetoes, [](const Veto& v) { return decided_when_checking(v.reason); });
   if (!vetoes.empty()) return refuse(request, vetoes, out);
@@ -118,8 +123,14 @@ void Core::giveback_order(const OperatorRequest& request, Output& out) {
     return;
   }
   auto vetoes = standing(giveback_vetoes(out.now()), request.force, *overrides);
+  if (request.uncoordinated) {
+    std::erase_if(vetoes, [](const Veto& v) {
+      return v.reason == Reason::partner_not_waiting ||
+             v.reason == Reason::partner_makes_no_progress;
+    });
+  }
   if (!vetoes.empty()) return refuse(request, vetoes, out);
-  auto why = giveback_.order(request.request, world_, takeover_, out.now());
+  auto why = giveback_.order(request.request, request.uncoordinated, world_, takeover_, out.now());
   if (why != Reason::none) return refuse(request, why, out);
   out.act(OperatorAnswer{request.request, Answer::accepted, {}});
 }
@@ -215,6 +226,9 @@ Snapshot Core::snapshot(Instant now) const {
       .may_cancel = departure_.may_cancel() || takeover_.graceful(),
       .takeover_vetoes = takeover_vetoes(now),
       .giveback_vetoes = giveback_vetoes(now),
+      .auto_giveback = giveback_.automatic().plan(takeover_.serving(), false, now),
+      .uncoordinated = giveback_.uncoordinated(),
+      .takeovers = giveback_.automatic().history(),
       .takeover_obstacle = {},
       .giveback_obstacle = {},
       .own_health = world_.own_health,
@@ -264,7 +278,7 @@ Snapshot Core::snapshot(Instant now) const {
   } else if (takeover_.serving()) {
     s.next = giveback_.idle()              ? "gives back when the partner has booted and waits"
              : giveback_.giving()          ? "waits for the partner to serve"
-             : world_.config.auto_giveback ? "gives back as soon as the partner is ready"
+             : world_.config.auto_giveback ? "gives back by itself (see auto-giveback)"
                                            : "gives back when the operator says so";
   } else if (!takeover_.idle()) {
     s.next = "serves the partner's identity";

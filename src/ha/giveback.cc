@@ -12,6 +12,15 @@ using Purpose = MailboxKeeper::Purpose;
 using Kind = MailboxKeeper::Outcome::Kind;
 using Answer = OperatorAnswer::Outcome;
 
+Giveback::Giveback(const Config& config)
+    : auto_(
+          [&] {
+            auto rules = config.auto_giveback_rules;
+            rules.enabled = config.auto_giveback;
+            return rules;
+          }(),
+          config.past_takeovers) {}
+
 void Giveback::answer(Answer outcome, Reason reason, Output& out) {
   ordered_ = false;
   if (request_ == 0) return;
@@ -21,30 +30,30 @@ void Giveback::answer(Answer outcome, Reason reason, Output& out) {
   request_ = 0;
 }
 
-bool Giveback::partner_waits(const World& world, Instant now) const {
+bool Giveback::partner_waits(const World& world, Instant now) {
   const auto& m = world.monitor;
   return (m.in(NodeState::givewait) || m.in(NodeState::mbwait)) &&
          m.interconnect(now) == Channel::fresh &&
          m.makes_progress(now, world.config.timers.interconnect_silence);
 }
 
-Reason Giveback::obstacle(const World& world, const Takeover& takeover, Instant now) const {
+Reason Giveback::order(std::uint64_t request, bool uncoordinated, const World& world,
+                       const Takeover& takeover, Instant now) {
   if (!takeover.serving()) return Reason::not_taken_over;
-  if (giving()) return Reason::busy;
-  const auto& m = world.monitor;
-  if (!m.in(NodeState::givewait) && !m.in(NodeState::mbwait)) return Reason::partner_not_waiting;
-  if (!partner_waits(world, now)) return Reason::partner_makes_no_progress;
+  if (giving() || request_ != 0) return Reason::busy;
+  if (!uncoordinated && !partner_waits(world, now)) return Reason::partner_makes_no_progress;
+  auto_.on_order();
+  request_ = request;
+  ordered_ = true;
+  uncoordinated_ = uncoordinated;
+  ordered_until_ = now + world.config.timers.givewait_deadline;
   return Reason::none;
 }
 
-Reason Giveback::order(std::uint64_t request, const World& world, const Takeover& takeover,
-                       Instant now) {
-  if (auto why = obstacle(world, takeover, now); why != Reason::none) return why;
-  if (request_ != 0) return Reason::busy;
-  request_ = request;
-  ordered_ = true;
-  ordered_until_ = now + world.config.timers.givewait_deadline;
-  return Reason::none;
+bool Giveback::take_back(World& world, Takeover& takeover, Output& out) {
+  if (!uncoordinated_ || !std::holds_alternative<AwaitingUp>(state_)) return false;
+  retake(world, takeover, out);
+  return true;
 }
 
 void Giveback::re_reserve(World& world, Output& out) {
@@ -59,6 +68,11 @@ void Giveback::re_reserve(World& world, Output& out) {
 
 void Giveback::stop(BootNonce nonce, World& world, Output& out) {
   ++world.progress;
+  if (uncoordinated_) {
+    out.log(Severity::error, "giveback.uncoordinated",
+            "by order, and the partner is not waiting: nobody serves its clients until it has "
+            "booted");
+  }
   out.log(Severity::notice, "giveback.stopping", "the engine releases the partner's identity");
   out.act(ReleaseIdentity{world.partner()});
   state_ = Stopping{nonce};
@@ -67,7 +81,8 @@ void Giveback::stop(BootNonce nonce, World& world, Output& out) {
 void Giveback::retake(World& world, Takeover& takeover, Output& out) {
   answer(Answer::failed, Reason::giveback_timed_out, out);
   not_before_ = out.now() + backoff;
-  auto_not_before_ = out.now() + rest;
+  auto_.on_failed(out.now());
+  uncoordinated_ = false;
   state_ = Holding{};
   takeover.retake(world, out);
 }
@@ -81,13 +96,19 @@ void Giveback::retake(World& world, Takeover& takeover, Output& out) {
 bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
   auto now = out.now();
   if (ordered_ && !giving() && now >= ordered_until_) {
+    uncoordinated_ = false;
     answer(Answer::failed, Reason::partner_makes_no_progress, out);
+  }
+  if (!giving()) {
+    auto_.on_ready(
+        takeover.serving() && partner_waits(world, now) && world.monitor.in(NodeState::mbwait),
+        now);
   }
   return std::visit(
       Overloaded{
           [&](Holding&) {
-            if (!takeover.serving() || now < not_before_ || !partner_waits(world, now))
-              return false;
+            bool wanted = uncoordinated_ || partner_waits(world, now);
+            if (!takeover.serving() || now < not_before_ || !wanted) return false;
             FenceSet fences(
                 world.rules(FenceMode::release, ReservationType::write_exclusive_registrants_only),
                 world.partner(), world.config.disks(world.partner()));
@@ -118,6 +139,10 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
             UNREACHABLE();
           },
           [&](Released& s) {
+            if (uncoordinated_) {
+              stop(s.nonce, world, out);
+              return true;
+            }
             bool ready = world.monitor.in(NodeState::mbwait);
             if (!partner_waits(world, now) || world.monitor.nonce() != s.nonce ||
                 (!ready && now >= s.deadline)) {
@@ -125,7 +150,7 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
               re_reserve(world, out);
               return true;
             }
-            bool automatic = world.config.auto_giveback && now >= auto_not_before_;
+            bool automatic = auto_.plan(true, false, now).why == AutoGivebackPlan::Why::now;
             if (!ready || !(ordered_ || automatic)) return false;
             stop(s.nonce, world, out);
             return true;
@@ -185,7 +210,8 @@ void Giveback::on_released(World& world, Takeover& takeover, Output& out) {
   out.log(Severity::notice, "giveback.stopped", "nobody serves the partner's identity now");
   auto nonce = s->nonce;
   auto now = out.now();
-  if (!partner_waits(world, now) || world.monitor.nonce() != nonce) {
+  bool waits = partner_waits(world, now) && world.monitor.nonce() == nonce;
+  if (!waits && !uncoordinated_) {
     MARK(giveback_partner_left_while_stopping);
     return retake(world, takeover, out);  // nothing was given away yet
   }
@@ -211,7 +237,8 @@ void Giveback::on_release_failed(const std::string& why, World& world, Output& o
   out.log(Severity::warning, "giveback.vetoed", why);
   answer(Answer::failed, Reason::vetoed, out);
   MARK(giveback_vetoed);
-  auto_not_before_ = out.now() + rest;
+  auto_.on_failed(out.now());
+  uncoordinated_ = false;
   state_ = Released{s->nonce, out.now() + world.config.timers.givewait_deadline};
 }
 
@@ -233,8 +260,9 @@ void Giveback::on_written(const Marking& marking, World& world, Output& out) {
   ++world.progress;
   world.mailbox(world.partner()) = marking.mailbox;
   out.log(Severity::notice, "giveback.mailbox_written", "the partner may take its identity back");
-  state_ = AwaitingUp{marking.nonce, marking.mailbox.epoch,
-                      out.now() + world.config.timers.giveback_deadline};
+  state_ = AwaitingUp{
+      marking.nonce, marking.mailbox.epoch,
+      out.now() + (uncoordinated_ ? uncoordinated_limit : world.config.timers.giveback_deadline)};
 }
 
 // It says so, or its heartbeats of a newer epoch do.
@@ -252,11 +280,13 @@ bool Giveback::settle_awaiting_up(World& world, Takeover& takeover, Output& out)
     ++world.progress;
     out.log(Severity::notice, "giveback.done", "the partner serves its identity again");
     answer(Answer::done, Reason::none, out);
-    auto_not_before_ = now;
+    auto_.on_done();
+    uncoordinated_ = false;
     state_ = Holding{};
     takeover.given_back(world, out);
     return true;
   }
+  if (uncoordinated_ && now < s.deadline) return false;  // it has yet to boot
   bool other_boot = m.nonce() != s.nonce;
   bool over = m.stable() && ended_state(m.stable()->state);
   bool silent = m.interconnect(now) == Channel::silent;
@@ -278,13 +308,15 @@ std::string_view Giveback::step() const {
   return names.at(state_.index());
 }
 
-Instant Giveback::next_time() const {
+Instant Giveback::next_time(Instant now) const {
+  if (auto* s = std::get_if<Released>(&state_)) {
+    auto next = std::min(s->deadline, auto_.next_time(true, now));
+    return ordered_ ? std::min(next, ordered_until_) : next;
+  }
   return std::visit(Overloaded{
                         [](const Holding&) { return never; },
                         [](const Releasing& s) { return s.fences.next_time(); },
-                        [&](const Released& s) {
-                          return ordered_ ? std::min(s.deadline, ordered_until_) : s.deadline;
-                        },
+                        [](const Released&) { return never; },
                         [](const ReReserving& s) { return s.fences.next_time(); },
                         [](const Stopping&) { return never; },
                         [](const Marking& s) { return s.retry; },

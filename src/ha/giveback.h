@@ -5,6 +5,7 @@
 #include <string>
 #include <variant>
 
+#include "ha/auto_giveback.h"
 #include "ha/fence_set.h"
 #include "ha/takeover.h"
 #include "ha/world.h"
@@ -16,30 +17,37 @@ class Giveback {
   // Mailbox writes that fail are repeated, same generation, for so long; then the identity is
   // retaken.
   static constexpr Duration mark_limit = seconds(2);
-  // After a failed one, auto-giveback rests.
-  static constexpr Duration rest = seconds(5);
+  // For a partner that boots after an uncoordinated giveback.
+  static constexpr Duration uncoordinated_limit = seconds(120);
 
-  // none: accepted.
-  Reason order(std::uint64_t request, const World& world, const Takeover& takeover, Instant now);
+  explicit Giveback(const Config& config);
+
+  // none: accepted. Uncoordinated: the partner need not wait for it.
+  Reason order(std::uint64_t request, bool uncoordinated, const World& world,
+               const Takeover& takeover, Instant now);
+  // The operator does not wait any longer for a partner that was given everything, uncoordinated.
+  bool take_back(World& world, Takeover& takeover, Output& out);
   bool advance(World& world, Takeover& takeover, Output& out);
   bool on_completed(const DiskCompleted& event, Output& out);
   void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Takeover& takeover,
                   Output& out);
   void on_released(World& world, Takeover& takeover, Output& out);
   void on_release_failed(const std::string& why, World& world, Output& out);
-  Instant next_time() const;
+  Instant next_time(Instant now) const;
 
   // G1: two equal valid reads say that it waits, both counters have grown lately.
-  bool partner_waits(const World& world, Instant now) const;
+  static bool partner_waits(const World& world, Instant now);
   bool idle() const { return std::holds_alternative<Holding>(state_); }
   // G4: the partner's claim takes its disks from us.
   bool letting_go() const {
     return std::holds_alternative<Marking>(state_) || std::holds_alternative<AwaitingUp>(state_);
   }
   bool giving() const { return std::holds_alternative<Stopping>(state_) || letting_go(); }
+  // Given without the partner being ready, and it does not serve yet.
+  bool uncoordinated() const { return uncoordinated_ && giving(); }
+  AutoGiveback& automatic() { return auto_; }
+  const AutoGiveback& automatic() const { return auto_; }
   std::string_view step() const;
-  // none: an order now would be accepted.
-  Reason obstacle(const World& world, const Takeover& takeover, Instant now) const;
 
  private:
   struct Holding {};
@@ -78,11 +86,12 @@ class Giveback {
   void answer(OperatorAnswer::Outcome outcome, Reason reason, Output& out);
 
   std::variant<Holding, Releasing, Released, ReReserving, Stopping, Marking, AwaitingUp> state_;
+  AutoGiveback auto_;
   std::uint64_t request_ = 0;
   bool ordered_ = false;
+  bool uncoordinated_ = false;
   Instant ordered_until_{};
-  Instant not_before_{};       // releasing again after a failure
-  Instant auto_not_before_{};  // auto-giveback again after a failure
+  Instant not_before_{};  // releasing again after a failure
 };
 
 }  // namespace duet::ha

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ha/auto_giveback.h"
 #include "ha/health.h"
 #include "ha/mailbox.h"
 #include "ha/partner_monitor.h"
@@ -48,7 +49,10 @@ struct Snapshot {
   bool asked_by_partner = false;            // the takeover under way; otherwise ordered here
   bool may_cancel = false;                  // a takeover under way, at this node
   Vetoes takeover_vetoes, giveback_vetoes;  // of an order now
-  // The first of them.
+  AutoGivebackPlan auto_giveback;           // of the partner's identity: when, or why not
+  bool uncoordinated = false;               // given back to a partner that has yet to boot
+  std::vector<Instant> takeovers;  // of the partner, not by order; for Config::past_takeovers
+  // The first of the vetoes.
   Reason takeover_obstacle = Reason::none;  // none: a takeover by order is possible
   Reason giveback_obstacle = Reason::none;
   std::optional<HealthRecord> own_health, partner_health;  // partner: as last received

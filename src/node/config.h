@@ -64,6 +64,10 @@ struct Config {
   Duration progress_limit = milliseconds(5000);
   TimerConfig timers;
   bool auto_giveback = false;
+  Duration auto_giveback_delay{};
+  // In a row, within the window; 0: no limit.
+  std::int64_t auto_giveback_attempts = 3, auto_giveback_takeovers = 5;
+  Duration auto_giveback_window = seconds(600);
 
   NodeId partner() const { return partner_of(self); }
   const std::string& name_of(NodeId node) const { return node_names[node.value()]; }
