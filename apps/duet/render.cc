@@ -42,10 +42,11 @@ std::string identity_text(const admin::IdentityStatus& i) {
   }
   return fmt::format(
       "  {:<8} served here, epoch {}, {}{}   {} at {}\n"
+      "  {:<8} address {}\n"
       "  {:<8} {} LUN(s), {} session(s), log {} of {} used, {} consistency points\n",
       i.name, i.epoch, i.durability, i.lease_valid ? "" : ", LEASE EXPIRED: not answering",
-      i.target, i.address, "", i.luns, i.sessions, human_size(i.log_used), human_size(i.log_size),
-      i.consistency_points);
+      i.target, i.address, "", i.network, "", i.luns, i.sessions, human_size(i.log_used),
+      human_size(i.log_size), i.consistency_points);
 }
 
 std::string hex(std::uint64_t n) {
@@ -90,6 +91,7 @@ std::string status_json(const admin::StatusReport& s) {
                           {"durability", i.durability},
                           {"target", i.target},
                           {"address", i.address},
+                          {"network", i.network},
                           {"lease_valid", i.lease_valid},
                           {"luns", i.luns},
                           {"sessions", i.sessions},

@@ -14,6 +14,7 @@
 #include <ctime>
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 #include "crash_signals.h"
 #include "node/config.h"
@@ -107,12 +108,16 @@ int run(const std::string& config_path) {
   auto engine = platform::EngineChild::create(loop, {engine_program(), "--config", config_path});
   if (!engine) return give_up(engine.error().message);
 
-  auto addresses = platform::NetlinkAddresses::open(loop);
-  if (!addresses) return give_up(addresses.error().message);
+  std::unique_ptr<platform::NetlinkAddresses> addresses;
+  if (config->services[1].managed() || config->services[2].managed()) {
+    auto opened = platform::NetlinkAddresses::open(loop);
+    if (!opened) return give_up(opened.error().message);
+    addresses = std::move(*opened);
+  }
 
   node::Supervisor::Ports ports{loop,        **link,       **engine,      {},
                                 first_nonce, random_nonce, wall_clock_ns, log_event};
-  ports.addresses = addresses->get();
+  ports.addresses = addresses.get();
   std::array<Shelf, 3> disks;
   for (std::uint8_t n : {1, 2}) {
     disks[n] = open_shelf(loop, *config, NodeId(n), disk::KeyRole::supervisor, disk_limit);

@@ -81,6 +81,7 @@ struct IdentityStatus {
   std::string durability;  // empty unless served here
   std::string target;      // IQN
   std::string address;     // address:port
+  std::string network;     // where the address stands on its interface, or that it is not managed
   bool lease_valid = false;
   std::uint32_t luns = 0;
   std::uint32_t sessions = 0;
@@ -89,7 +90,8 @@ struct IdentityStatus {
   template <class A>
   void fields(A& a) {
     a(identity), a(name), a(served_here), a(epoch), a(durability), a(target), a(address),
-        a(lease_valid), a(luns), a(sessions), a(log_used), a(log_size), a(consistency_points);
+        a(network), a(lease_valid), a(luns), a(sessions), a(log_used), a(log_size),
+        a(consistency_points);
   }
 };
 struct Possible {  // whether something could be done now, and if not, why

@@ -48,8 +48,11 @@ bool IpAddress::unicast() const {
   }
   bool unspecified = std::ranges::all_of(bytes_, [](auto b) { return b == 0; });
   bool multicast = bytes_[0] == 0xff;
-  bool link_local = bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
-  return !unspecified && !multicast && !link_local;
+  return !unspecified && !multicast && !link_local();
+}
+
+bool IpAddress::link_local() const {
+  return v6_ && bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
 }
 
 std::string to_string(const IpAddress& address) {

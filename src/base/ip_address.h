@@ -27,6 +27,7 @@ class IpAddress {
   // Can be the address of one node that clients on a network reach: not unspecified, not multicast,
   // not broadcast, not IPv6 link-local.
   bool unicast() const;
+  bool link_local() const;  // IPv6, fe80::/10
 
   auto operator<=>(const IpAddress&) const = default;
 

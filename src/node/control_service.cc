@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/ip_address.h"
 #include "filesystem/log_record.h"
 #include "node/disk_report.h"
 
@@ -192,7 +193,7 @@ admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Confi
   s.served_here = i.served_here;
   s.epoch = i.epoch.value();
   s.target = service.iqn;
-  s.address = fmt::format("{}:{}", service.address, service.port);
+  s.address = host_and_port(service.address, service.port);
   s.lease_valid = now < i.lease_until;
   if (!i.served_here) return s;
   s.durability = duet::name(i.durability);
@@ -235,6 +236,7 @@ admin::StatusReport ControlService::status() const {
   s.auto_giveback = config.auto_giveback;
   for (const auto& i : core.identities) {
     s.identities.push_back(identity_status(i, config, engine, now));
+    s.identities.back().network = supervisor_.addresses().report(i.identity).text;
   }
   s.takeover = possible(core.takeover_obstacle);
   s.giveback = possible(core.giveback_obstacle);

@@ -420,8 +420,16 @@ void Supervisor::engine_fact(ReleasedFact& fact) {
   feed(core_event(fact));
 }
 
+void Supervisor::engine_fact(HandedOverFact& fact) {
+  addresses_.withdraw(fact.identity);
+  feed(core_event(fact));
+}
+
 void Supervisor::engine_fact(EngineReport& fact) {
   engine_report_ = std::move(fact);
+  for (const auto& each : engine_report_.identities) {
+    if (each.serving) addresses_.on_clients(each.identity, each.clients);
+  }
 }
 
 void Supervisor::engine_fact(LogFact& fact) {

@@ -122,6 +122,7 @@ class Supervisor {
   void engine_fact(LunAnswer& fact);
   void engine_fact(AssumedFact& fact);
   void engine_fact(ReleasedFact& fact);
+  void engine_fact(HandedOverFact& fact);
   void engine_fact(EngineReport& fact);
   void engine_fact(LogFact& fact);
   template <class Fact>

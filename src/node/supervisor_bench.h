@@ -11,6 +11,7 @@
 
 #include "node/supervisor.h"
 #include "node/test_shelf.h"
+#include "simulation/fake_addresses.h"
 #include "simulation/fake_engine.h"
 #include "simulation/fake_interconnect.h"
 
@@ -21,12 +22,17 @@ class SupervisorBench {
   static constexpr NodeId red{1}, blue{2};
   static constexpr BootNonce first_nonce{100};
 
-  SupervisorBench() {
+  // `managed`: the service addresses are.
+  explicit SupervisorBench(bool managed = false) {
     config.cluster = TestShelf::cluster;
     config.self = red;
     config.node_names = {"", "red", "blue"};
     config.services[1] = {"iqn.2026-11.org.duet:red", "127.0.0.11", 3260};
     config.services[2] = {"iqn.2026-11.org.duet:blue", "127.0.0.12", 3260};
+    if (managed) {
+      config.services[1] = {"iqn.2026-11.org.duet:red", "192.0.2.11", 3260, "eth0", 24};
+      config.services[2] = {"iqn.2026-11.org.duet:blue", "192.0.2.12", 3260, "eth0", 24};
+    }
     config.shelves[1].luns = {0, 1};
     config.shelves[2].luns = {0, 1};
     Supervisor::Ports ports{scheduler,
@@ -37,6 +43,7 @@ class SupervisorBench {
                             [this] { return BootNonce(++last_nonce); },
                             [] { return std::int64_t{1}; },
                             [this](const admin::EventItem& event) { logged.push_back(event); }};
+    ports.addresses = &kernel;
     for (auto* shelf : {&red_shelf, &blue_shelf}) {
       auto identity = shelf == &red_shelf ? red : blue;
       std::vector<DiskId> ids;
@@ -105,6 +112,7 @@ class SupervisorBench {
   simulation::SimulatedScheduler scheduler;
   simulation::FakeInterconnect link{scheduler};
   simulation::FakeEngine engine{scheduler};
+  simulation::FakeAddresses kernel{scheduler};
   TestShelf red_shelf{scheduler, red}, blue_shelf{scheduler, blue};
   std::vector<std::unique_ptr<simulation::FakeDisk>> paths;
   Config config;

@@ -14,8 +14,8 @@ constexpr HardwareAddress broadcast{0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 constexpr HardwareAddress nobody{};
 constexpr std::uint16_t arp_type = 0x0806, ipv6_type = 0x86dd;
 constexpr std::uint8_t icmpv6 = 58, tcp = 6;
-constexpr std::uint8_t solicitation = 135, advertisement = 136;
-constexpr std::uint8_t target_link_layer_option = 2;
+constexpr std::uint8_t solicitation_type = 135, advertisement = 136;
+constexpr std::uint8_t source_link_layer_option = 1, target_link_layer_option = 2;
 constexpr std::size_t smallest_frame = 60;  // Ethernet, without checksum
 constexpr std::size_t ethernet_size = 14, arp_size = 28, advertisement_size = 24;
 
@@ -110,11 +110,51 @@ Frame ipv6_frame(const HardwareAddress& self, const HardwareAddress& to_hardware
   return frame;
 }
 
-HardwareAddress hardware_at(Bytes bytes) {
-  HardwareAddress hardware;
-  std::ranges::transform(bytes.first(6), hardware.begin(),
+template <std::size_t N>
+std::array<std::uint8_t, N> octets(Bytes bytes) {
+  std::array<std::uint8_t, N> result;
+  std::ranges::transform(bytes.first(N), result.begin(),
                          [](std::byte b) { return std::to_integer<std::uint8_t>(b); });
-  return hardware;
+  return result;
+}
+
+// An IP packet in an Ethernet frame: whole, not a fragment, IPv6 without extension headers.
+struct Packet {
+  IpAddress from, to;
+  std::uint8_t protocol = 0;
+  std::size_t payload = 0, payload_size = 0;  // place in the frame
+};
+std::optional<Packet> ip_packet(Bytes frame) {
+  constexpr std::uint16_t ipv4_type = 0x0800;
+  constexpr std::size_t ipv4_header = 20, ipv6_header = 40;
+  if (frame.size() < ethernet_size + ipv4_header) return std::nullopt;
+  auto type = load_be<std::uint16_t>(frame.data() + 12);
+  Bytes ip = frame.subspan(ethernet_size);
+  auto version = std::to_integer<unsigned>(ip[0]) >> 4;
+  Packet p;
+  if (type == ipv4_type && version == 4) {
+    auto header = std::to_integer<std::size_t>(ip[0] & std::byte{0x0f}) * 4;
+    auto total = load_be<std::uint16_t>(ip.data() + 2);
+    bool fragment = (load_be<std::uint16_t>(ip.data() + 6) & 0x3fff) != 0;
+    if (header < ipv4_header || total < header || total > ip.size() || fragment)
+      return std::nullopt;
+    p.from = IpAddress::v4(octets<4>(ip.subspan(12)));
+    p.to = IpAddress::v4(octets<4>(ip.subspan(16)));
+    p.protocol = std::to_integer<std::uint8_t>(ip[9]);
+    p.payload = ethernet_size + header;
+    p.payload_size = total - header;
+    return p;
+  }
+  if (type == ipv6_type && version == 6 && ip.size() >= ipv6_header) {
+    p.payload_size = load_be<std::uint16_t>(ip.data() + 4);
+    if (p.payload_size > ip.size() - ipv6_header) return std::nullopt;
+    p.from = IpAddress::v6(octets<16>(ip.subspan(8)));
+    p.to = IpAddress::v6(octets<16>(ip.subspan(24)));
+    p.protocol = std::to_integer<std::uint8_t>(ip[6]);
+    p.payload = ethernet_size + ipv6_header;
+    return p;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -151,20 +191,21 @@ Frame unsolicited_advertisement(const HardwareAddress& self, const IpAddress& ad
   return ipv6_frame(self, {0x33, 0x33, 0, 0, 0, 1}, address, all_nodes, w.take());
 }
 
-Frame duplicate_solicitation(const HardwareAddress& self, const IpAddress& address) {
-  ASSERT(address.is_v6());
+Frame solicitation(const HardwareAddress& self, const IpAddress& own, const IpAddress& address) {
+  ASSERT(own.is_v6() && address.is_v6());
   const auto& a = address.bytes();
   Writer w;
-  w.u8(solicitation);
+  w.u8(solicitation_type);
   w.u8(0);
   w.u16(0);
   w.u32(0);
   w.address(address);
-  auto unspecified = IpAddress::v6({});
+  w.u8(source_link_layer_option);
+  w.u8(1);  // of 8 bytes
+  w.bytes(self);
   auto solicited_node =
       IpAddress::v6({0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a[13], a[14], a[15]});
-  return ipv6_frame(self, {0x33, 0x33, 0xff, a[13], a[14], a[15]}, unspecified, solicited_node,
-                    w.take());
+  return ipv6_frame(self, {0x33, 0x33, 0xff, a[13], a[14], a[15]}, own, solicited_node, w.take());
 }
 
 std::array<std::byte, 20> tickle_segment(const Endpoint& from, const Endpoint& to) {
@@ -191,30 +232,55 @@ std::optional<Claim> parse_arp(Bytes frame) {
   Bytes body = frame.subspan(ethernet_size);
   constexpr std::uint64_t ethernet_ipv4 = 0x0001'0800'0604;
   if (load_be<std::uint64_t>(body.data()) >> 16 != ethernet_ipv4) return std::nullopt;
-  std::array<std::uint8_t, 4> sender;
-  std::ranges::transform(body.subspan(14, 4), sender.begin(),
-                         [](std::byte b) { return std::to_integer<std::uint8_t>(b); });
+  auto sender = octets<4>(body.subspan(14));
   if (sender == std::array<std::uint8_t, 4>{}) return std::nullopt;
-  return Claim{IpAddress::v4(sender), hardware_at(body.subspan(8))};
+  return Claim{IpAddress::v4(sender), octets<6>(body.subspan(8))};
 }
 
 std::optional<Claim> parse_advertisement(Bytes message) {
   if (message.size() < advertisement_size || message[0] != std::byte{advertisement}) {
     return std::nullopt;
   }
-  std::array<std::uint8_t, 16> target;
-  std::ranges::transform(message.subspan(8, 16), target.begin(),
-                         [](std::byte b) { return std::to_integer<std::uint8_t>(b); });
+  auto target = octets<16>(message.subspan(8));
   Bytes options = message.subspan(advertisement_size);
   while (options.size() >= 8) {
     auto size = std::to_integer<std::size_t>(options[1]) * 8;
     if (size == 0 || size > options.size()) return std::nullopt;
     if (options[0] == std::byte{target_link_layer_option}) {
-      return Claim{IpAddress::v6(target), hardware_at(options.subspan(2))};
+      return Claim{IpAddress::v6(target), octets<6>(options.subspan(2))};
     }
     options = options.subspan(size);
   }
   return std::nullopt;
+}
+
+std::optional<Claim> parse_advertisement_frame(Bytes frame) {
+  auto packet = ip_packet(frame);
+  if (!packet || !packet->to.is_v6() || packet->protocol != icmpv6) return std::nullopt;
+  return parse_advertisement(frame.subspan(packet->payload, packet->payload_size));
+}
+
+bool is_connection_attempt(Bytes frame, const IpAddress& address) {
+  auto packet = ip_packet(frame);
+  if (!packet || packet->to != address || packet->protocol != tcp) return false;
+  constexpr std::size_t tcp_header = 20;
+  constexpr std::byte syn{0x02}, other_than_syn{0x15};  // ACK, RST, FIN
+  if (packet->payload_size < tcp_header) return false;
+  auto flags = frame[packet->payload + 13];
+  return (flags & syn) == syn && (flags & other_than_syn) == std::byte{0};
+}
+
+void readdress(Frame& frame, const HardwareAddress& from, const HardwareAddress& to) {
+  auto packet = ip_packet(frame);
+  ASSERT(packet && packet->protocol == tcp);
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    frame[i] = std::byte{to[i]};
+    frame[to.size() + i] = std::byte{from[i]};
+  }
+  auto* sum = frame.data() + packet->payload + 16;
+  store_be<std::uint16_t>(sum, 0);
+  Bytes segment = Bytes(frame).subspan(packet->payload, packet->payload_size);
+  store_be<std::uint16_t>(sum, checksum(packet->from, packet->to, tcp, segment));
 }
 
 }  // namespace duet::platform

@@ -27,8 +27,9 @@ Frame arp_probe(const HardwareAddress& self, const IpAddress& address);  // RFC 
 
 // IPv6. To all nodes, override flag set (RFC 4861 7.2.6).
 Frame unsolicited_advertisement(const HardwareAddress& self, const IpAddress& address);
-Frame duplicate_solicitation(const HardwareAddress& self,
-                             const IpAddress& address);  // RFC 4862 5.4.2
+// From an own address, so that the answer comes to us alone: to a solicitation from the unspecified
+// address (RFC 4862 5.4.2) it would go to all nodes, with the override flag, and lead them astray.
+Frame solicitation(const HardwareAddress& self, const IpAddress& own, const IpAddress& address);
 
 // A bare ACK, sequence and acknowledgement 0. Both of one family.
 std::array<std::byte, 20> tickle_segment(const Endpoint& from, const Endpoint& to);
@@ -42,5 +43,13 @@ struct Claim {
 std::optional<Claim> parse_arp(Bytes frame);
 // Of an ICMPv6 message. Nothing: no advertisement with a hardware address.
 std::optional<Claim> parse_advertisement(Bytes message);
+// Of an Ethernet frame with one.
+std::optional<Claim> parse_advertisement_frame(Bytes frame);
+
+// Whether an Ethernet frame holds the first segment of a TCP connection to `address`, whole.
+bool is_connection_attempt(Bytes frame, const IpAddress& address);
+// Another sender and receiver on Ethernet. The checksum of TCP is made anew: on its way inside of
+// this machine it may not have been made yet. Requires: is_connection_attempt().
+void readdress(Frame& frame, const HardwareAddress& from, const HardwareAddress& to);
 
 }  // namespace duet::platform

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <string>
+#include <tuple>
 
 namespace duet::platform {
 namespace {
@@ -76,14 +78,18 @@ TEST(NeighborFrames, UnsolicitedAdvertisementAsInRfc4861) {
   EXPECT_EQ((sum(Bytes(frame).subspan(22)) + 32 + 58 - 1) % 0xffff + 1, 0xffffu);
 }
 
-TEST(NeighborFrames, SolicitationForDuplicatesComesFromNobody) {
-  auto frame = duplicate_solicitation(red, v6);
+TEST(NeighborFrames, SolicitationIsAnsweredToUsAlone) {
+  auto own = IpAddress::parse("fe80::1").value();
+  auto frame = solicitation(red, own, v6);
   EXPECT_EQ(to_hex(Bytes(frame).first(6)), "3333ff000011");
   EXPECT_EQ(to_hex(Bytes(frame).subspan(22, 32)),
-            "00000000000000000000000000000000"
+            "fe800000000000000000000000000001"
             "ff0200000000000000000001ff000011");
   EXPECT_EQ(to_hex(Bytes(frame).subspan(54, 2)), "8700");
-  EXPECT_EQ(to_hex(Bytes(frame).subspan(62)), "20010db8000000000000000000000011");
+  EXPECT_EQ(to_hex(Bytes(frame).subspan(62)),
+            "20010db8000000000000000000000011"
+            "0101"
+            "020000000001");
 }
 
 TEST(NeighborFrames, TickleIsABareAckWithSequenceZero) {
@@ -139,6 +145,94 @@ TEST(NeighborFrames, WhatIsCutOrDifferentIsNoClaim) {
   other = message;
   other.insert(other.begin() + 24, {std::byte{14}, std::byte{1}, {}, {}, {}, {}, {}, {}});
   EXPECT_TRUE(parse_advertisement(other));
+}
+
+Frame from_hex(std::string_view text) {
+  Frame frame;
+  for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+    frame.push_back(static_cast<std::byte>(std::stoi(std::string(text.substr(i, 2)), nullptr, 16)));
+  }
+  return frame;
+}
+
+// A SYN from 192.0.2.100:40000, or [2001:db8::100]:40000, to port 3260, its checksum not made yet.
+const std::string syn =
+    "9c400cbc"
+    "00000001"
+    "00000000"
+    "5002fffe"
+    "00000000";
+const Frame syn_v4 = from_hex(
+    "020000000001"
+    "020000000064"
+    "0800"
+    "45000028"
+    "00004000"
+    "40060000"
+    "c0000264"
+    "c000020b" +
+    syn);
+const Frame syn_v6 = from_hex(
+    "020000000001"
+    "020000000064"
+    "86dd"
+    "60000000"
+    "00140640"
+    "20010db8000000000000000000000100"
+    "20010db8000000000000000000000011" +
+    syn);
+
+TEST(NeighborFrames, ConnectionAttemptsAreKnown) {
+  EXPECT_TRUE(is_connection_attempt(syn_v4, v4));
+  EXPECT_TRUE(is_connection_attempt(syn_v6, v6));
+  EXPECT_FALSE(is_connection_attempt(syn_v4, v6));
+  EXPECT_FALSE(is_connection_attempt(syn_v4, IpAddress::parse("192.0.2.12").value()));
+  for (const auto& [frame, address, flags] :
+       {std::tuple{syn_v4, v4, 47u}, std::tuple{syn_v6, v6, 67u}}) {
+    for (std::size_t size = 0; size < frame.size(); ++size) {
+      EXPECT_FALSE(is_connection_attempt(Bytes(frame).first(size), address)) << size;
+    }
+    for (auto other : {0x12, 0x10, 0x04, 0x11, 0x00}) {  // SYN+ACK, ACK, RST, FIN+ACK, nothing
+      auto changed = frame;
+      changed[flags] = std::byte(other);
+      EXPECT_FALSE(is_connection_attempt(changed, address)) << other;
+    }
+  }
+  struct Damage {
+    std::size_t at;
+    int value;
+  };
+  for (auto [at, value] : {Damage{12, 9}, Damage{14, 0x65}, Damage{14, 0x44}, Damage{14, 0x4f},
+                           Damage{17, 200}, Damage{20, 0x20}, Damage{21, 1}, Damage{23, 17}}) {
+    auto changed = syn_v4;
+    changed[at] = std::byte(value);
+    EXPECT_FALSE(is_connection_attempt(changed, v4)) << at << " = " << value;
+  }
+}
+
+TEST(NeighborFrames, AnotherReceiverGetsAWholeSegment) {
+  HardwareAddress blue{0x02, 0, 0, 0, 0, 2};
+  for (auto [frame, address, ip, segment] :
+       {std::tuple{syn_v4, v4, 26u, 34u}, std::tuple{syn_v6, v6, 22u, 54u}}) {
+    readdress(frame, red, blue);
+    EXPECT_EQ(to_hex(Bytes(frame).first(12)),
+              "020000000002"
+              "020000000001");
+    EXPECT_TRUE(is_connection_attempt(frame, address));
+    // Addresses, protocol and length of the pseudo header, then the segment.
+    auto total =
+        sum(Bytes(frame).subspan(ip, segment - ip)) + sum(Bytes(frame).subspan(segment)) + 6 + 20;
+    EXPECT_EQ((total - 1) % 0xffff + 1, 0xffffu);
+  }
+}
+
+TEST(NeighborFrames, AdvertisementsAreFoundInFrames) {
+  auto frame = unsolicited_advertisement(red, v6);
+  ASSERT_TRUE(parse_advertisement_frame(frame));
+  EXPECT_EQ(parse_advertisement_frame(frame)->address, v6);
+  EXPECT_FALSE(parse_advertisement_frame(syn_v6));
+  EXPECT_FALSE(parse_advertisement_frame(syn_v4));
+  EXPECT_FALSE(parse_advertisement_frame({}));
 }
 
 }  // namespace

@@ -1,12 +1,9 @@
 #include "platform/netlink_addresses.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <ifaddrs.h>
 #include <linux/filter.h>
 #include <linux/if_addr.h>
-#include <linux/if_arp.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -14,19 +11,17 @@
 #include <net/if.h>
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
 #include <optional>
 #include <system_error>
 #include <utility>
 
 #include "base/assert.h"
+#include "platform/network_interfaces.h"
 
 namespace duet::platform {
 namespace {
@@ -39,81 +34,6 @@ std::string error_text(int error) {
 
 std::string text(const ServiceAddress& a) {
   return fmt::format("{}/{} on {}", to_string(a.address), a.prefix, a.interface);
-}
-
-// ---- what the kernel knows ----
-
-struct Held {
-  std::string interface;
-  IpAddress address;
-  std::uint8_t prefix = 0;
-};
-
-std::optional<IpAddress> address_of(const sockaddr* a) {
-  if (a == nullptr) return std::nullopt;
-  if (a->sa_family == AF_INET) {
-    std::array<std::uint8_t, 4> bytes;
-    std::memcpy(bytes.data(), &reinterpret_cast<const sockaddr_in*>(a)->sin_addr, bytes.size());
-    return IpAddress::v4(bytes);
-  }
-  if (a->sa_family == AF_INET6) {
-    std::array<std::uint8_t, 16> bytes;
-    std::memcpy(bytes.data(), &reinterpret_cast<const sockaddr_in6*>(a)->sin6_addr, bytes.size());
-    return IpAddress::v6(bytes);
-  }
-  return std::nullopt;
-}
-
-std::uint8_t prefix_of(const sockaddr* mask) {
-  auto address = address_of(mask);
-  if (!address) return 0;
-  int ones = 0;
-  for (auto byte : address->bytes()) ones += std::popcount(byte);
-  return static_cast<std::uint8_t>(ones);
-}
-
-// Every address of this machine (of its network namespace).
-std::vector<Held> held_addresses() {
-  std::vector<Held> all;
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return all;
-  for (auto* each = list; each != nullptr; each = each->ifa_next) {
-    if (auto address = address_of(each->ifa_addr)) {
-      all.push_back({each->ifa_name, *address, prefix_of(each->ifa_netmask)});
-    }
-  }
-  ::freeifaddrs(list);
-  return all;
-}
-
-bool interface_request(unsigned long what, const std::string& interface, ifreq& request) {
-  if (interface.empty() || interface.size() >= IFNAMSIZ) return false;
-  request = {};
-  std::memcpy(request.ifr_name, interface.data(), interface.size());
-  int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return false;
-  bool good = ::ioctl(fd, what, &request) == 0;
-  ::close(fd);
-  return good;
-}
-
-// Nothing: no such interface, or none with Ethernet's ARP and neighbour discovery.
-std::optional<HardwareAddress> hardware_of(const std::string& interface) {
-  ifreq request;
-  if (!interface_request(SIOCGIFHWADDR, interface, request)) return std::nullopt;
-  if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) return std::nullopt;
-  HardwareAddress hardware;
-  std::memcpy(hardware.data(), request.ifr_hwaddr.sa_data, hardware.size());
-  return hardware;
-}
-
-// When the first address of a network goes, the kernel shall not take the others along.
-void promote_secondaries(const std::string& interface) {
-  auto path = "/proc/sys/net/ipv4/conf/" + interface + "/promote_secondaries";
-  int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return;  // read-only in a container: renewing brings them back
-  [[maybe_unused]] auto written = ::write(fd, "1", 1);
-  ::close(fd);
 }
 
 // ---- netlink messages ----
@@ -163,7 +83,7 @@ std::vector<std::byte> new_address(const ServiceAddress& a, unsigned index, Dura
   m.attribute(IFA_LOCAL, a.address.bytes().data(), a.address.size());
   m.attribute(IFA_ADDRESS, a.address.bytes().data(), a.address.size());
   // A route that both an own address and ours need must not end with the lifetime of ours.
-  bool has_route = std::ranges::any_of(held_addresses(), [&](const Held& h) {
+  bool has_route = std::ranges::any_of(held_addresses(), [&](const HeldAddress& h) {
     return h.interface == a.interface && h.address != a.address &&
            h.address.same_network(a.address, a.prefix);
   });
@@ -214,18 +134,6 @@ Error explain(const char* what, const ServiceAddress& a, int error) {
 }
 
 }  // namespace
-
-class NetlinkAddresses::Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() { ::close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 struct NetlinkAddresses::Request {
   ServiceAddress address;
@@ -322,6 +230,7 @@ NetlinkAddresses::NetlinkAddresses(EventLoop& loop) : loop_(loop) {}
 NetlinkAddresses::~NetlinkAddresses() {
   *alive_ = false;
   for (auto& [_, request] : requests_) loop_.cancel(request.timer);
+  for (auto& left : left_) loop_.cancel(left.timer);
   route_watcher_.reset();
   monitor_watcher_.reset();
 }
@@ -383,6 +292,7 @@ void NetlinkAddresses::bring_up(const ServiceAddress& address, Duration lifetime
   request.message = new_address(address, index, lifetime);
   request.done = [this, address, done = std::move(done)](int failure) mutable {
     if (failure != 0) return done(std::unexpected(explain("bring up", address, failure)));
+    forget_left(address.address);
     watch(address);
     done({});
   };
@@ -399,11 +309,13 @@ void NetlinkAddresses::take_down(const ServiceAddress& address, ports::Done<void
       if (*alive) finish(number, ECANCELED);
     });
   }
-  std::erase_if(watches_, [&](const auto& w) { return w->address.address == address.address; });
+  auto gone =
+      std::erase_if(watches_, [&](const auto& w) { return w->address.address == address.address; });
+  if (gone > 0) keep(address);
 
   // Whatever interface and prefix it has: those of an older configuration, too.
   auto held = held_addresses();
-  std::erase_if(held, [&](const Held& h) { return h.address != address.address; });
+  std::erase_if(held, [&](const HeldAddress& h) { return h.address != address.address; });
   struct Join {
     std::size_t left = 0;
     int error = 0;
@@ -514,6 +426,23 @@ void NetlinkAddresses::watch(const ServiceAddress& address) {
   watches_.push_back(std::make_unique<Watch>(*this, address));
 }
 
+void NetlinkAddresses::keep(const ServiceAddress& address) {
+  forget_left(address.address);
+  Left left;
+  left.attempts = std::make_unique<ConnectionAttempts>(loop_, address);
+  left.timer = loop_.at(loop_.now() + keep_attempts,
+                        [this, which = address.address] { forget_left(which); });
+  left_.push_back(std::move(left));
+}
+
+void NetlinkAddresses::forget_left(const IpAddress& address) {
+  std::erase_if(left_, [&](const Left& left) {
+    bool match = left.attempts->address().address == address;
+    if (match) loop_.cancel(left.timer);
+    return match;
+  });
+}
+
 // ---- neighbours ----
 
 void NetlinkAddresses::transmit(const ServiceAddress& address, const std::vector<Frame>& frames) {
@@ -544,8 +473,11 @@ void NetlinkAddresses::announce(const ServiceAddress& address) {
 void NetlinkAddresses::probe(const ServiceAddress& address) {
   auto self = hardware_of(address.interface);
   if (!self) return;
-  transmit(address, {address.address.is_v6() ? duplicate_solicitation(*self, address.address)
-                                             : arp_probe(*self, address.address)});
+  if (!address.address.is_v6()) return transmit(address, {arp_probe(*self, address.address)});
+  for (const auto& held : held_addresses()) {
+    if (held.interface != address.interface || !held.address.link_local()) continue;
+    return transmit(address, {solicitation(*self, held.address, address.address)});
+  }
 }
 
 // ---- tickles ----
@@ -590,11 +522,10 @@ void NetlinkAddresses::tickle(const ServiceAddress& address, std::uint16_t port,
 
 ports::AddressReport NetlinkAddresses::look(const ServiceAddress& address) {
   ports::AddressReport report;
-  ifreq request;
-  report.interface_exists = interface_request(SIOCGIFFLAGS, address.interface, request);
-  constexpr short up = IFF_UP | IFF_RUNNING;
-  report.link = report.interface_exists && (request.ifr_flags & up) == up;
-  report.present = std::ranges::any_of(held_addresses(), [&](const Held& h) {
+  auto link = link_of(address.interface);
+  report.interface_exists = link.has_value();
+  report.link = link.value_or(false);
+  report.present = std::ranges::any_of(held_addresses(), [&](const HeldAddress& h) {
     return h.interface == address.interface && h.address == address.address;
   });
   return report;

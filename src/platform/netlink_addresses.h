@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "platform/connection_attempts.h"
+#include "platform/descriptor.h"
 #include "platform/event_loop.h"
 #include "platform/fd_watcher.h"
 #include "platform/neighbor_frames.h"
@@ -23,6 +25,8 @@ class NetlinkAddresses final : public ports::Addresses {
   static constexpr int max_attempts = 3;
   static constexpr Duration retry_interval = milliseconds(100);
   static constexpr int max_reads_per_turn = 64;
+  // For so long after an address left, attempts to connect to it are kept for its new owner.
+  static constexpr Duration keep_attempts = seconds(5);
 
   // Error: io_error (no netlink sockets).
   static Result<std::unique_ptr<NetlinkAddresses>> open(EventLoop& loop);
@@ -43,7 +47,6 @@ class NetlinkAddresses final : public ports::Addresses {
   }
 
  private:
-  class Descriptor;
   class Watch;
   struct Request;
 
@@ -55,6 +58,8 @@ class NetlinkAddresses final : public ports::Addresses {
   void read_answers();
   void drain_monitor();
   void watch(const ports::ServiceAddress& address);
+  void keep(const ports::ServiceAddress& address);
+  void forget_left(const IpAddress& address);
   void transmit(const ports::ServiceAddress& address, const std::vector<Frame>& frames);
 
   EventLoop& loop_;
@@ -64,6 +69,11 @@ class NetlinkAddresses final : public ports::Addresses {
   std::uint32_t last_sequence_ = 0;
   std::map<std::uint32_t, Request> requests_;  // under way, by sequence number
   std::vector<std::unique_ptr<Watch>> watches_;
+  struct Left {
+    std::unique_ptr<ConnectionAttempts> attempts;
+    ports::TimerId timer{};
+  };
+  std::vector<Left> left_;  // addresses that were up here until lately
   std::function<void()> on_link_;
   std::function<void(const ports::ServiceAddress&, const std::string&)> on_duplicate_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

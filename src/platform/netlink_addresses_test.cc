@@ -231,6 +231,51 @@ TEST(NetlinkAddresses, HearWhoElseClaimsThem) {
   });
 }
 
+// What a client sends while the address is nowhere.
+Frame connection_attempt() {
+  Frame frame;
+  for (int byte : {
+           0x02, 0,    0,    0,    0,   0x0a, 0x02, 0,  0,  0, 0, 0x64, 0x08, 0,  // Ethernet
+           0x45, 0,    0,    40,   0,   0,    0x40, 0,  64, 6, 0, 0,              // IPv4
+           192,  0,    2,    100,  192, 0,    2,    11,                           // addresses
+           0x9c, 0x40, 0x0c, 0xbc, 0,   0,    0,    1,  0,  0, 0, 0,    0x50, 2,
+           4,    0,    0,    0,    0,   0,  // TCP
+       }) {
+    frame.push_back(std::byte(byte));
+  }
+  return frame;
+}
+
+TEST(NetlinkAddresses, KeepConnectionAttemptsForTheNewOwner) {
+  in_namespace([] {
+    Node n;
+    ASSERT_TRUE(run("ip link set near address 02:00:00:00:00:0a"));
+    EXPECT_EQ(n.up(v4), "");
+    Listener far("far");
+    auto turn = [&] { n.loop.run_until([] { return false; }, milliseconds(50)); };
+    auto passed_on = [&](const char* to) {
+      turn();
+      return far.hears([&](Bytes frame) {
+        return is_connection_attempt(frame, v4.address) && to_hex(frame.first(6)) == to;
+      });
+    };
+    EXPECT_EQ(n.down(v4), "");
+    far.say(connection_attempt());
+    EXPECT_FALSE(passed_on("020000000009")) << "nobody has the address yet";
+    HardwareAddress stranger{2, 0, 0, 0, 0, 9};
+    far.say(gratuitous_arp_request(stranger, IpAddress::parse("192.0.2.99").value()));
+    EXPECT_FALSE(passed_on("020000000009"));
+    far.say(gratuitous_arp_request(stranger, v4.address));
+    EXPECT_TRUE(passed_on("020000000009"));
+    far.say(connection_attempt());
+    EXPECT_TRUE(passed_on("020000000009")) << "later ones at once";
+    // Back here, it is nobody else's any more.
+    EXPECT_EQ(n.up(v4), "");
+    far.say(connection_attempt());
+    EXPECT_FALSE(passed_on("020000000009"));
+  });
+}
+
 TEST(NetlinkAddresses, TellThatALinkChanged) {
   in_namespace([] {
     Node n;

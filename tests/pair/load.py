@@ -19,7 +19,7 @@ class Load:
         self.exit_code = None
         self.log_path = pair.directory / f"{log_name}.jsonl"
         self._process = processes.Process(
-            [pair.program("duet-load"), "--stdin", "--log", self.log_path, "--start-limit",
+            [*pair.enter("client"), pair.program("duet-load"), "--stdin", "--log", self.log_path, "--start-limit",
              start_limit, *extra, *urls],
             log=pair.directory / f"{log_name}.err", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True, name=log_name)

@@ -86,7 +86,7 @@ class Shelf:
     def start(self):
         self.directory.mkdir(exist_ok=True)
         portals = [f"{self.hosts[node]}:{ISCSI_PORT}" for node in NODES]
-        argv = [self.pair.program("duet-shelf"), "--dir", self.directory, "--disks", self.DISKS,
+        argv = [*self.pair.enter("shelf"), self.pair.program("duet-shelf"), "--dir", self.directory, "--disks", self.DISKS,
                 "--size", self.pair.disk_size, "--iqn", self.iqn, "--control", self.control]
         for portal in portals:
             argv += ["--portal", portal]
@@ -98,9 +98,7 @@ class Shelf:
     def _answers(self, host):
         if not self.process.running():
             raise RuntimeError(f"duet-shelf ended: {self.pair.tail(f'shelf-{self.owner}.log')}")
-        with socket.socket() as s:
-            s.settimeout(1)
-            return s.connect_ex((host, ISCSI_PORT)) == 0
+        return self.pair.answers(host)
 
     def kill(self):
         self.process.end()
@@ -176,7 +174,8 @@ class Node:
                      f"iqn = \"{shelf.iqn}\"\nluns = {list(range(shelf.DISKS))}\n\n")
             node = self.pair.nodes[owner]
             text += (f"[[service]]\nidentity = {number}\niqn = \"{node.iqn}\"\n"
-                     f"address = \"{node.service_address}\"\nport = {ISCSI_PORT}\n\n")
+                     f"address = \"{node.service_address}\"\nport = {ISCSI_PORT}\n"
+                     f"{self.pair.service_keys}\n")
         self.config.write_text(text)
 
     # ---- the command ----
@@ -184,7 +183,8 @@ class Node:
     def duet(self, *arguments, timeout=90):
         """Runs `duet`; returns (exit code, standard output, standard error)."""
         done = subprocess.run(
-            [self.pair.program("duet"), "--config", self.config, *map(str, arguments)],
+            [*self.pair.enter(self.name), self.pair.program("duet"), "--config", self.config,
+             *map(str, arguments)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
         return done.returncode, done.stdout, done.stderr
 
@@ -214,8 +214,8 @@ class Node:
         if self.process and self.process.running():
             raise RuntimeError(f"{self.name} runs already")
         (self.directory / "run").mkdir(exist_ok=True)
-        self.process = self.pair.spawn([self.pair.program("duetd"), "--config", self.config],
-                                       f"{self.name}.log")
+        self.process = self.pair.spawn([*self.pair.enter(self.name), self.pair.program("duetd"),
+                                        "--config", self.config], f"{self.name}.log")
         self.pair.events.follow(
             self.name, [self.pair.program("duet"), "--config", self.config, "events", "-f", "--json"],
             self.pair.directory / f"{self.name}.events.err")
@@ -285,6 +285,21 @@ class Node:
 
 
 class Pair:
+    # What a pair on several networks says otherwise (tests/network).
+    service_keys = ""  # more of each [[service]]
+
+    def choose_network(self):
+        return free_network()
+
+    def enter(self, where):
+        """In front of a command: how it gets to where it runs. `where`: a node, "shelf" or "client"."""
+        return []
+
+    def answers(self, host):
+        with socket.socket() as s:
+            s.settimeout(1)
+            return s.connect_ex((host, ISCSI_PORT)) == 0
+
     def __init__(self, cable=False, keep=False, overrides=None, disk_size="1G"):
         """`cable`: the interconnect runs through forwarders that can be cut. `keep`: the processes
         outlive us. `overrides`: of the configuration, as for Node.write_config."""
@@ -293,7 +308,7 @@ class Pair:
         self.cable = cable
         self.keep = keep
         self.overrides = overrides or {}
-        self.network = free_network()
+        self.network = self.choose_network()
         remove_stale_nvram()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="duet-pair-"))
         self.nvram_directory = pathlib.Path(tempfile.mkdtemp(
@@ -372,7 +387,8 @@ class Pair:
         """libiscsi takes the number as it is on the wire: flat space addressing from 256 on (SAM-5 4.7)."""
         node = self.nodes[node_name]
         lun = lun if lun < 256 else 0x4000 | lun
-        return f"iscsi://{node.service_address}:{ISCSI_PORT}/{node.iqn}/{lun}"
+        host = f"[{node.service_address}]" if ":" in node.service_address else node.service_address
+        return f"iscsi://{host}:{ISCSI_PORT}/{node.iqn}/{lun}"
 
     def wait_event(self, phase, since, timeout=20, node=None):
         return self.events.wait(phase, since, timeout * self.scale, node)
