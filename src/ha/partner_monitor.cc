@@ -121,7 +121,16 @@ void PartnerMonitor::on_state_read(const Result<std::vector<std::byte>>& bytes, 
     return;
   }
   stable_ = *agreed;
+  if (stable_->nonce == over_ && serving_state(stable_->state)) {
+    MARK(partner_fenced_boot_shows_itself);
+    return;
+  }
   if (serving_state(stable_->state) && stable_->nonce != void_) served_ = stable_->nonce;
+}
+
+void PartnerMonitor::forget_served() {
+  if (served_ != BootNonce(0)) over_ = served_;
+  served_ = panicked_ = departed_ = BootNonce(0);
 }
 
 void PartnerMonitor::on_heartbeat(const HeartbeatWatch& watch) {

@@ -54,8 +54,9 @@ class PartnerMonitor {
   Reason reason(const HeartbeatWatch& watch, Instant now) const;
   Channel interconnect(Instant now) const;
 
-  // Nothing may be concluded from the boot that we fenced, or decided not to take over: it is over.
-  void forget_served() { served_ = panicked_ = departed_ = BootNonce(0); }
+  // Nothing may be concluded from the boot that we fenced, or decided not to take over: it is over,
+  // even if it shows itself again before it notices.
+  void forget_served();
   // `boot` of the partner is known to answer nobody any more, whatever its lease.
   bool stopped(BootNonce boot) const;
 
@@ -81,6 +82,7 @@ class PartnerMonitor {
   std::optional<StateStructure> last_, stable_;
   Instant last_change_{}, progress_at_{};
   BootNonce served_;    // boot last seen serving
+  BootNonce over_;      // boot that was served_ when it was forgotten
   BootNonce panicked_;  // boot that sent a panic notice
   BootNonce departed_;  // boot that said that it has stopped
   BootNonce void_;      // boot of the structure that a newer heartbeat has outlived

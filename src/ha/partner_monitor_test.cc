@@ -275,6 +275,21 @@ TEST_F(Monitor, another_boot_in_booting_means_that_the_serving_one_is_gone) {
   EXPECT_EQ(monitor->watched(), BootNonce(78));
 }
 
+TEST_F(Monitor, a_fenced_boot_that_shows_itself_again_says_nothing_about_the_next) {
+  healthy(1000);
+  monitor->forget_served();
+  healthy(200);  // resumed, and has not noticed yet
+  EXPECT_EQ(monitor->served(), BootNonce(0));
+  s.nonce = BootNonce(78);
+  s.state = NodeState::mbwait;
+  s.progress = 1;
+  s.heartbeat = 1;
+  read();
+  read();
+  EXPECT_EQ(verdict(), Verdict::alive);
+  EXPECT_EQ(monitor->watched(), BootNonce(78));
+}
+
 TEST_F(Monitor, heartbeats_of_a_newer_boot_void_an_old_structure) {
   healthy(1000);
   s.state = NodeState::panic;
