@@ -1,5 +1,6 @@
 // The simulator of whole clusters: docs/simulator.md.
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -78,12 +79,19 @@ struct Totals {
     steps += o.steps;
     simulated += static_cast<double>(o.simulated_ms) / 1000;
   }
-  void print(double wall, unsigned jobs) const {
+  void print(double wall) const {
+    // Of a core of its own: what others do on this machine is not counted.
+    rusage used{};
+    ::getrusage(RUSAGE_CHILDREN, &used);
+    double cpu = static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                 static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
     fmt::print(
-        "{} seeds, {} red; {:.0f} simulated s in {:.1f} s: {:.0f} simulated s per s and core; "
-        "{} takeovers, {:.0f} per minute; {} faults, {} operations of clients\n",
-        seeds, red, simulated, wall, simulated / wall / jobs, takeovers,
-        static_cast<double>(takeovers) / wall * 60, faults, operations);
+        "{} seeds, {} red; {:.0f} simulated s in {:.1f} s ({:.1f} s of processors): {:.0f} "
+        "simulated "
+        "s per s and core; {} takeovers, {:.0f} per minute and core; {} faults, {} operations of "
+        "clients\n",
+        seeds, red, simulated, wall, cpu, simulated / cpu, takeovers,
+        static_cast<double>(takeovers) / cpu * 60, faults, operations);
   }
 };
 
@@ -187,7 +195,7 @@ int run_many(const Arguments& arguments, const RunOptions& base) {
     }
     return true;
   });
-  totals.print(now() - began, arguments.jobs);
+  totals.print(now() - began);
   print_marks(workers.marks());
   if (first && arguments.minimize) shorten(make(first->seed), *first);
   return first ? 1 : 0;

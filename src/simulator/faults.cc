@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "disk/areas.h"
+#include "ha/mailbox.h"
 #include "nvlog/region.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_interconnect.h"
@@ -132,6 +133,7 @@ FaultPlan make_plan(std::uint64_t seed, const Shape& shape, Duration length) {
 }
 
 Faults::Faults(World& world, FaultPlan plan) : world_(world), plan_(std::move(plan)) {
+  world_.on_trace = [this](std::string_view who, std::string_view text) { hear(who, text); };
   Random random(world.options().seed + 99);
   for (std::uint8_t n : {1, 2}) {
     victims_[n] = static_cast<std::uint8_t>(random.below(disks_per_shelf));
@@ -167,6 +169,16 @@ void Faults::happen(const FaultEvent& event) {
     to_clients(event);
   } else {
     by_operator(event, random);
+  }
+}
+
+// A log that the survivor finds damaged is not served by half: it waits for an operator, and
+// rightly so if we damaged it.
+void Faults::hear(std::string_view who, std::string_view text) {
+  if (text.find("the log is damaged") == std::string_view::npos) return;
+  for (std::uint8_t n : {1, 2}) {
+    bool survivor = who == world_.node(partner_of(NodeId(n))).name();
+    if (flipped_[n] && survivor) world_.excuse(NodeId(n)) = "the mirror of its log was damaged";
   }
 }
 
@@ -349,6 +361,7 @@ void Faults::to_mailbox(const FaultEvent& event, Random& random) {
       auto layout = nvlog::RegionLayout::of_size(nvram.visible().size());
       if (!layout) return;
       auto ring = layout->ring(event.node);
+      flipped_[event.node.value()] = true;
       nvram.flip_bit(ring.offset + random.below(ring.length),
                      static_cast<unsigned>(random.below(8)));
       return;
@@ -404,6 +417,31 @@ void Faults::by_operator(const FaultEvent& event, Random& random) {
   });
 }
 
+// A mailbox disk that was lost or went back in time has been replaced by the operator, who brings
+// what the others of the identity say.
+void Faults::repair_mailbox(NodeId identity) {
+  auto copy_of = [](SimUnit& unit, int copy) {
+    return unit.peek(disk::mailbox_copy(copy).offset, ha::mailbox_block_size);
+  };
+  std::uint64_t newest = 0;
+  std::vector<std::byte> best;
+  for (auto& unit : world_.shelf(identity)) {
+    for (int copy : {0, 1}) {
+      auto block = copy_of(*unit, copy);
+      auto mailbox = ha::decode_mailbox(block);
+      if (!mailbox || mailbox->generation < newest) continue;
+      newest = mailbox->generation;
+      best = block;
+    }
+  }
+  auto& unit = victim(identity);
+  bool answers = false;
+  for (int copy : {0, 1}) answers = answers || ha::decode_mailbox(copy_of(unit, copy)).has_value();
+  if (answers || best.empty()) return;
+  world_.trace("operator", "writes the mailbox of " + unit.options().name);
+  for (int copy : {0, 1}) unit.poke(disk::mailbox_copy(copy).offset, best);
+}
+
 void Faults::heal() {
   over_ = true;
   world_.trace("fault", "all is healed");
@@ -417,6 +455,7 @@ void Faults::heal() {
     }
   }
   for (std::uint8_t n : {1, 2}) {
+    repair_mailbox(NodeId(n));
     auto& node = world_.node(NodeId(n));
     node.heal();
     node.power_on();

@@ -94,14 +94,17 @@ class Faults {
   void to_mailbox(const FaultEvent& event, Random& random);
   void to_clients(const FaultEvent& event);
   void by_operator(const FaultEvent& event, Random& random);
+  void hear(std::string_view who, std::string_view text);
   bool may_lose_power(NodeId node) const;
   void later(Duration after, std::function<void()> what);
   SimUnit& victim(NodeId identity);
+  void repair_mailbox(NodeId identity);
 
   World& world_;
   FaultPlan plan_;
   bool over_ = false;
   std::uint64_t happened_ = 0;
+  std::array<bool, 3> flipped_{};          // a bit of the mirror of this identity's log
   std::array<std::uint8_t, 3> victims_{};  // the one disk whose mailbox may be spoilt
   std::array<std::vector<std::byte>, 3> old_mailbox_;
 };

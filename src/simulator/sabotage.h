@@ -11,22 +11,22 @@ namespace duet::simulator {
 enum class Safeguard {
   none,
   abort_on_preempt,      // PREEMPT AND ABORT does not abort
+  reservation_conflict,  // writes that the reservation forbids happen all the same
+  every_disk_fenced,     // one disk is not preempted, though it seems so
   window_closed,         // close_window returns, and the partner can still write
-  mark_before_ack,       // a mailbox write of a durability mark is answered but not done
-  stale_mark_honoured,   // mailboxes read by the partner always say "mirrored"
-  mark_cleared_late,     // "mirrored" is granted before the copy is complete
-  every_disk_fenced,     // one disk is not preempted, though it is answered GOOD
+  mirror_landed,         // mirror writes complete although nobody has them
+  resync_complete,       // the mark is cleared while the copy is still incomplete
+  commit_persists,       // mirror writes complete before they are persistent
+  mark_before_ack,       // a durability mark is answered but not written
+  stale_mark_honoured,   // the partner's mailbox always says "mirrored"
+  mailbox_durable,       // mailbox writes are answered before they are done
+  taken_over_honoured,   // a node that was taken over reads that it was not
   lease,                 // replies leave without a valid lease
-  epoch_checked,         // the reservation keys of every epoch are taken for ours
-  log_freed_after_cp,    // the superblock says more than what is on disk
-  replay_restarted,      // replay begins behind what an earlier, unfinished one has applied
-  giveback_progress,     // a stuck partner's state structure seems to make progress
+  replay_restarted,      // a second replay of a log does nothing
+  log_freed_after_cp,    // consistency points are answered before their data is on disk
+  giveback_progress,     // a partner that is gone seems to wait for its giveback, and to go on
   flush,                 // a flush is answered, nothing is flushed
   force_unit_access,     // durable writes stay in the disk's cache
-  commit_persists,       // mirror writes complete before they are persistent
-  state_validated,       // torn state structures get a right checksum
-  nonces_checked,        // the partner's mirror window accepts engines of every boot
-  reservation_conflict,  // writes that the reservation forbids happen all the same
 };
 
 struct Sabotage {

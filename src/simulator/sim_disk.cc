@@ -294,6 +294,12 @@ void SimDisk::on_reply(std::uint64_t tag, scsi::Response response) {
 }
 
 void SimDisk::read(std::uint64_t offset, MutableBytes into, Done<void> done) {
+  if (sabotage_.left_out != Safeguard::none) {
+    done = [this, offset, into, done = std::move(done)](Result<void> result) mutable {
+      if (result) falsify(offset, into);
+      done(std::move(result));
+    };
+  }
   Operation operation;
   operation.done = without_data(std::move(done));
   operation.cdb[0] = read16;
@@ -313,6 +319,8 @@ void SimDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable,
     std::ranges::copy(slice.bytes, whole.bytes.begin() + static_cast<std::ptrdiff_t>(at));
     at += slice.bytes.size();
   }
+  auto admitted = admit(offset, size);
+  if (admitted && !spoiling_ && spoils(offset, whole.slice(), done)) return;
   Operation operation;
   operation.done = without_data(std::move(done));
   operation.cdb[0] = write16;
@@ -322,7 +330,7 @@ void SimDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable,
   put(operation.cdb, 2, offset / geometry_.block_size);
   put(operation.cdb, 10, static_cast<std::uint32_t>(size / geometry_.block_size));
   operation.data_out.push_back(whole.slice());
-  begin(std::move(operation), admit(offset, size));
+  begin(std::move(operation), std::move(admitted));
 }
 
 void SimDisk::flush(Done<void> done) {

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "ha/mailbox.h"
 #include "initiator/scsi_verdict.h"
 #include "ports/disk.h"
 #include "scsi/logical_unit.h"
@@ -119,6 +120,7 @@ class SimUnit {
   void flush();
   Duration latency();
   bool spoil(const scsi::StoreWrite& write, Bytes data);
+  void remember_mark(std::uint64_t offset, Bytes data);  // sim_disk_sabotage.cc
 
   Process& shelf_;
   const Sabotage& sabotage_;
@@ -148,6 +150,7 @@ class SimUnit {
   std::unordered_map<scsi::CommandTag, Outstanding> outstanding_;
   std::unordered_map<scsi::StoreTag, Work> work_;
   std::uint64_t last_command_ = 0;
+  std::optional<ha::Mailbox> last_mirrored_;  // sabotage: stale_mark_honoured
 };
 
 class SimDisk final : public ports::Disk {
@@ -228,6 +231,11 @@ class SimDisk final : public ports::Disk {
                        ReservationKey argument, ports::Done<void> done);
   void reservation_in(int action, Finish done);
   void report(ports::Attention attention);
+  // sim_disk_sabotage.cc
+  bool is_engine() const;
+  bool spoils(std::uint64_t offset, const Slice& data, ports::Done<void>& done);
+  void write_late(std::uint64_t offset, const Slice& data);
+  void falsify(std::uint64_t offset, MutableBytes read);
 
   Process& process_;
   SimUnit& unit_;
@@ -250,7 +258,9 @@ class SimDisk final : public ports::Disk {
     ReservationKey holder, victim;
     ports::ReservationType type;
   };
-  std::optional<Pretence> pretence_;  // sabotage: every_disk_fenced
+  std::optional<Pretence> pretence_;                             // sabotage: every_disk_fenced
+  std::map<std::uint64_t, std::vector<std::byte>> late_blocks_;  // sabotage: log_freed_after_cp
+  bool spoiling_ = false;
   std::move_only_function<void(bool)> on_connection_;
   std::move_only_function<void(ports::Attention)> on_attention_;
 };

@@ -111,8 +111,18 @@ void SimEngineProcess::build() {
                                            run.nonce, port);
   run.network = std::make_unique<SimNetwork>(world_.clients(), *run.process, self_);
   run.channel = std::make_unique<Channel>(*this);
-  node::Engine::Ports ports{*run.process, *run.nvram, *run.mirror, *run.network,
-                            *run.channel, shared_,    {}};
+  bool endless = world_.sabotage().without(Safeguard::lease);
+  if (endless) {
+    for (auto& lease : endless_.lease_until) lease.store(0);
+    copy_shared();
+  }
+  node::Engine::Ports ports{*run.process,
+                            *run.nvram,
+                            *run.mirror,
+                            *run.network,
+                            *run.channel,
+                            endless ? endless_ : shared_,
+                            {}};
   for (std::uint8_t n : {1, 2}) {
     for (auto& unit : world_.shelf(NodeId(n))) {
       SimDisk::Options options;
@@ -148,12 +158,28 @@ void SimEngineProcess::receive(const std::vector<std::byte>& message) {
   run_->channel->receive(message);
 }
 
-void SimEngineProcess::note_order(const std::vector<std::byte>& message) {
+void SimEngineProcess::note_order(std::vector<std::byte>& message) {
   auto order = unarchive<node::ToEngine>(message);
   if (!order) return;
-  if (const auto* assume = std::get_if<node::AssumeOrder>(&*order)) {
-    assumed_[assume->identity.value()] = assume->epoch;
+  auto* assume = std::get_if<node::AssumeOrder>(&*order);
+  if (assume == nullptr) return;
+  assumed_[assume->identity.value()] = assume->epoch;
+  if (world_.sabotage().without(Safeguard::replay_restarted) && assume->replay) {
+    auto before = std::exchange(replayed_[assume->identity.value()], assume->log_epoch);
+    if (before == assume->log_epoch) assume->replay = false;
+    message = archive(*order);
   }
+}
+
+// Sabotage: the engine's leases never end, once begun.
+void SimEngineProcess::copy_shared() {
+  for (std::uint8_t n : {1, 2}) {
+    if (shared_.lease_until[n].load() > 0) {
+      endless_.lease_until[n].store(Instant::max().time_since_epoch().count());
+    }
+  }
+  shared_.engine_progress.store(endless_.engine_progress.load());
+  run_->process->at(world_.now() + milliseconds(20), [this] { copy_shared(); });
 }
 
 void SimEngineProcess::kill() {

@@ -62,14 +62,17 @@ class SimEngineProcess final : public ports::EngineProcess {
 
   void build();
   void receive(const std::vector<std::byte>& message);
-  void note_order(const std::vector<std::byte>& message);
+  void note_order(std::vector<std::byte>& message);
+  void copy_shared();
 
   World& world_;
   Process& supervisor_;
   SimNvram& nvram_;
   NodeId self_;
   ports::SharedState shared_{};
-  bool running_ = false;  // as the supervisor sees it
+  ports::SharedState endless_{};     // sabotage: lease
+  std::array<Epoch, 3> replayed_{};  // sabotage: replay_restarted
+  bool running_ = false;             // as the supervisor sees it
   std::uint64_t runs_ = 0;
   std::uint64_t killing_ = 0;  // the run that a SIGKILL is on its way to
   std::unique_ptr<Run> run_;

@@ -344,7 +344,34 @@ void SimInterconnect::announce_clients(std::vector<ports::ConnectionClient> clie
 }
 
 void SimInterconnect::read_partner_state(ports::Done<std::vector<std::byte>> done) {
+  if (cables_.sabotage().without(Safeguard::giveback_progress)) {
+    done = [this, done = std::move(done)](Result<std::vector<std::byte>> bytes) mutable {
+      done(as_if_alive(std::move(bytes)));
+    };
+  }
   operate([](SimInterconnect& there) { return there.read_here(); }, false, std::move(done));
+}
+
+// Sabotage: who waited for a giveback seems to wait for ever, and to make progress.
+Result<std::vector<std::byte>> SimInterconnect::as_if_alive(Result<std::vector<std::byte>> bytes) {
+  using interconnect::NodeState;
+  if (bytes) {
+    auto state = interconnect::decode_state_structure(*bytes);
+    if (!state) return bytes;
+    bool waits = state->state == NodeState::givewait || state->state == NodeState::mbwait;
+    if (waits) {
+      waiting_partner_ = *state;
+    } else {
+      waiting_partner_.reset();
+    }
+    return bytes;
+  }
+  if (!waiting_partner_) return bytes;
+  waiting_partner_->state = NodeState::mbwait;
+  ++waiting_partner_->progress;
+  ++waiting_partner_->heartbeat;
+  auto faked = interconnect::encode(*waiting_partner_);
+  return std::vector<std::byte>(faked.begin(), faked.end());
 }
 
 void SimInterconnect::send(std::vector<std::byte> message, ports::Done<void> done) {

@@ -143,6 +143,7 @@ class SimInterconnect final : public ports::Interconnect {
   void operate(There there, bool needs_process, ports::Done<std::vector<std::byte>> done);
   void complete(std::uint64_t id, Result<std::vector<std::byte>> result);
   std::vector<std::byte> read_here();
+  Result<std::vector<std::byte>> as_if_alive(Result<std::vector<std::byte>> bytes);
   SimInterconnect* partner() const { return cables_.control(partner_of(self_)); }
 
   Interconnects& cables_;
@@ -161,6 +162,7 @@ class SimInterconnect final : public ports::Interconnect {
   std::array<std::byte, interconnect::state_structure_size> state_{};
   std::deque<std::array<std::byte, interconnect::state_structure_size>> earlier_states_;
   interconnect::GreetingBytes greeting_{};
+  std::optional<interconnect::StateStructure> waiting_partner_;  // sabotage: giveback_progress
   std::deque<interconnect::Event> events_;
   bool handling_ = false;
   std::function<void(ports::LinkState, const std::string&)> on_state_;

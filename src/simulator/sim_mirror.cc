@@ -7,6 +7,12 @@
 
 namespace duet::simulator {
 
+namespace {
+
+constexpr Duration resync_time = milliseconds(20);  // sabotage: as long as a resync may take
+
+}  // namespace
+
 SimMirror::SimMirror(Interconnects& cables, Process& process, SimNvram& nvram, NodeId self,
                      BootNonce nonce, std::uint16_t port)
     : cables_(cables), process_(process), nvram_(nvram), self_(self), nonce_(nonce), port_(port) {
@@ -76,8 +82,7 @@ void SimMirror::attempt() {
 }
 
 void SimMirror::accept(const Shared& connection, BootNonce from, std::uint64_t dial) {
-  bool known = from == window_nonce_ || cables_.sabotage().without(Safeguard::nonces_checked);
-  bool admitted = window_length_ > 0 && known;
+  bool admitted = window_length_ > 0 && from == window_nonce_;
   if (admitted) {
     close_incoming();
     connection->offset = window_offset_;
@@ -99,15 +104,14 @@ void SimMirror::dialled(const Shared& connection, bool admitted, std::uint64_t d
   if (dial != dials_ || !dialling_) return;
   process_.cancel(timer_);
   // The dial is for one boot of the partner.
-  bool right =
-      connection->target != nullptr && (connection->target->nonce_ == partner_nonce_ ||
-                                        cables_.sabotage().without(Safeguard::nonces_checked));
+  bool right = connection->target != nullptr && connection->target->nonce_ == partner_nonce_;
   if (!admitted || !right) {
     connection->open_at_writer = false;
     return rest();
   }
   rest_ = shortest_rest;
   outgoing_ = connection;
+  up_since_ = process_.now();
   tell(true);
 }
 
@@ -142,6 +146,19 @@ void SimMirror::write(std::uint64_t offset, std::uint64_t length, ports::Done<vo
   });
   writes_.push_back({id, std::move(done), limit});
   if (connection->target == nullptr) return;
+  const auto& sabotage = cables_.sabotage();
+  bool never =
+      (sabotage.without(Safeguard::mirror_landed) && cables_.random().chance(1, 20)) ||
+      (sabotage.without(Safeguard::resync_complete) && process_.now() < up_since_ + resync_time);
+  if (never) {
+    cables_.outside_.at(process_.now() + std::chrono::microseconds(50), [this, connection, id] {
+      if (connection->writer == nullptr) return;
+      process_.post([this, connection, id] {
+        if (outgoing_ == connection) complete(id);
+      });
+    });
+    return;
+  }
   auto source = nvram_.visible().subspan(offset, length);
   std::vector<std::byte> bytes(source.begin(), source.end());
   auto& random = cables_.random();

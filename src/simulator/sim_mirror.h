@@ -84,6 +84,7 @@ class SimMirror final : public ports::MirrorLink {
   ports::TimerId timer_;
   Shared outgoing_;
   bool up_ = false;
+  Instant up_since_{};
   std::deque<Write> writes_;  // under way, in order
   std::uint64_t last_write_ = 0;
   std::move_only_function<void(bool)> on_outgoing_;

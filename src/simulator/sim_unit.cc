@@ -247,6 +247,7 @@ void SimUnit::land(const scsi::StoreWrite& write, bool partly, bool aborting) {
   if (odds == 4) {
     if (!aborting && spoil(write, data)) return;
     store(write.offset, data, write.durable);
+    remember_mark(write.offset, data);
     if (on_landed) on_landed(*this, {writer(write), write.offset, data, aborting});
     return;
   }
