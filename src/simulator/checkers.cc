@@ -155,14 +155,15 @@ void Checkers::check_mailbox_write(Identity& identity, NodeId writer, const SimU
   if (!identity.mailbox) identity.mailbox = mailbox_on_disk(identity.id);
   if (identity.mailbox) {
     const ha::Mailbox& before = *identity.mailbox;
+    // A torn write may leave what was there, and the copies are written one after the other.
+    if (written->generation <= before.generation) return;
     if (written->epoch < before.epoch) {
       violate(identity.id, "I5",
               fmt::format("{} writes epoch {} into the mailbox of {} on {}, where epoch {} was",
                           name(writer), written->epoch.value(), name(identity.id),
                           unit.options().name, before.epoch.value()));
     }
-    if (written->generation > before.generation) check_giveback(before, *written, writer);
-    if (written->generation <= before.generation) return;
+    check_giveback(before, *written, writer);
   }
   identity.mailbox = *written;
 }
@@ -180,7 +181,7 @@ void Checkers::check_giveback(const ha::Mailbox& before, const ha::Mailbox& afte
 
 void Checkers::check_superblock_write(Identity& identity, const SimUnit& unit, Bytes block) {
   const auto written = filesystem::decode_superblock(block);
-  if (!written) return;
+  if (!written || written->generation <= identity.pool_generation) return;
   if (written->epoch < identity.pool_epoch) {
     violate(identity.id, "I5",
             fmt::format("a superblock of epoch {} lands on {}, where epoch {} was",
@@ -194,7 +195,6 @@ void Checkers::check_superblock_write(Identity& identity, const SimUnit& unit, B
                     written->generation, unit.options().name, written->position.sequence.value(),
                     identity.pool_generation, identity.position.sequence.value()));
   }
-  if (written->generation <= identity.pool_generation) return;
   identity.pool_generation = written->generation;
   identity.pool_epoch = written->epoch;
   identity.position = written->position;
