@@ -68,6 +68,10 @@ ha::Config core_config(const Config& config) {
   c.timers.mailbox_silence = config.timers.mailbox_silence;
   c.timers.cold_start_wait = config.timers.cold_start_wait;
   c.auto_giveback = config.auto_giveback;
+  c.auto_giveback_rules.delay = config.auto_giveback_delay;
+  c.auto_giveback_rules.attempts = static_cast<std::uint32_t>(config.auto_giveback_attempts);
+  c.auto_giveback_rules.takeovers = static_cast<std::uint32_t>(config.auto_giveback_takeovers);
+  c.auto_giveback_rules.window = config.auto_giveback_window;
   return c;
 }
 
@@ -144,7 +148,9 @@ void Supervisor::boot() {
   engine_stop_expected_ = false;
   engine_report_ = {};
   drop_leases();
-  core_ = std::make_unique<ha::Core>(core_config(config_), nonce_);
+  auto configuration = core_config(config_);
+  if (core_) configuration.past_takeovers = core_->snapshot(ports_.scheduler.now()).takeovers;
+  core_ = std::make_unique<ha::Core>(configuration, nonce_);
   if (nonce_ != ports_.first_nonce) ports_.interconnect.restart(nonce_);
   feed(ha::Started{});
   for (std::uint8_t identity : {1, 2}) {
