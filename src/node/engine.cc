@@ -100,6 +100,9 @@ void Engine::wait_for_disks(Instant limit) {
   ready.persistent = ports_.nvram.persistent();
   ready.mirror_port = ports_.mirror.port();
   tell(ready);
+  // Our own identity is what we shall be asked for. Nothing is written; while the partner keeps us
+  // out nothing is read either.
+  if (connected) services_[config_.self.value()]->warm_up();
 }
 
 void Engine::show_progress() {

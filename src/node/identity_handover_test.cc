@@ -147,6 +147,24 @@ TEST(Prepare, AssumingInTheMiddleOfItStartsAfresh) {
   }
 }
 
+TEST(Prepare, WarmingUpIsUnaskedAndUnanswered) {
+  Bench b;
+  b.service->warm_up();
+  b.run();
+  EXPECT_FALSE(b.last<PreparedFact>());
+  EXPECT_EQ(b.storage->state(), filesystem::StorageState::read_only);
+  b.assume(false);
+  EXPECT_TRUE(b.last<AssumedFact>());
+  // Kept out by the partner: nothing comes of it, and nothing is told.
+  Bench kept_out;
+  kept_out.shelf.reserve(blue, Epoch(1));
+  kept_out.service->warm_up();
+  kept_out.run();
+  EXPECT_TRUE(kept_out.told.empty());
+  kept_out.assume(false);
+  EXPECT_TRUE(kept_out.last<AssumedFact>());
+}
+
 TEST(Prepare, WhatIsServedIsNotPrepared) {
   Bench b;
   b.serve();

@@ -80,10 +80,21 @@ void IdentityService::watch_storage() {
 
 void IdentityService::prepare() {
   if (phase_ == Phase::prepared) return ports_.tell(PreparedFact{identity_, true, {}});
+  asked_ = true;
   if (phase_ == Phase::preparing) return;  // its answer comes
   if (phase_ != Phase::idle) {
     return ports_.tell(PreparedFact{identity_, false, "it is being served or released here"});
   }
+  start_preparing();
+}
+
+void IdentityService::warm_up() {
+  if (phase_ != Phase::idle) return;
+  asked_ = false;
+  start_preparing();
+}
+
+void IdentityService::start_preparing() {
   ++attempt_;
   phase_ = Phase::preparing;
   limit_timer_ = ports_.scheduler.at(
@@ -102,6 +113,7 @@ void IdentityService::prepared(Status status) {
   } else {
     phase_ = Phase::prepared;
   }
+  if (!asked_) return;
   ports_.tell(
       PreparedFact{identity_, status.has_value(), status ? std::string() : status.error().message});
 }

@@ -62,6 +62,8 @@ class IdentityService {
   void assume(const AssumeOrder& order, bool partner_down);
   void release();
   void prepare();
+  // The same, unasked and unanswered: when it cannot be, the assumption reads for itself.
+  void warm_up();
   void drop_prepared();
   void hand_over();
   void cancel_hand_over();
@@ -101,6 +103,7 @@ class IdentityService {
 
   void with_storage(std::function<void(Status)> then);
   void watch_storage();
+  void start_preparing();
   void prepared(Status status);
   void activate();
   void verified(Result<void> r);
@@ -136,6 +139,7 @@ class IdentityService {
   std::uint64_t attempt_ = 0;
   AssumeOrder order_;
   bool partner_down_ = false;
+  bool asked_ = false;     // to prepare: somebody waits for the answer
   bool verified_ = false;  // while registering: the reservation is ours on every disk
   bool active_ = false;    // ... and the pool is read
   std::uint64_t replayed_ = 0;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/coverage.h"
+
 namespace duet::node {
 
 namespace {
@@ -110,13 +112,37 @@ bool LoggedStorage::try_submit(Waiting& change) {
     if (sequence.error().code != ErrorCode::no_space) return finish(sequence.error());
     return false;  // the commit demands a consistency point, which resumes us
   }
-  unacknowledged_.push_back({*sequence, change.touched, std::move(change.done)});
+  unacknowledged_.push_back({*sequence, scheduler_.now(), change.touched, std::move(change.done)});
   auto applied = storage_.apply(log_->position(*sequence), record);
   if (!applied) {
     // admit() said yes: this is our own mistake, and going on could make it the clients'.
     hooks_.failed(applied.error().message);
   }
+  watch_mirror();
   return true;
+}
+
+void LoggedStorage::watch_mirror() {
+  if (!mirror_ || stopped_) return;
+  if (mirror_late_) storage_.start_consistency_point();
+  if (patience_ != ports::TimerId()) return;
+  patience_ = scheduler_.at(scheduler_.now() + mirror_patience, [this] { look_at_mirror(); });
+}
+
+void LoggedStorage::look_at_mirror() {
+  patience_ = {};
+  if (unacknowledged_.empty()) return;
+  auto due = unacknowledged_.front().since + mirror_patience;
+  if (due > scheduler_.now()) {
+    patience_ = scheduler_.at(due, [this] { look_at_mirror(); });
+    return;
+  }
+  if (durability() == Durability::mirrored && !mirror_late_) {
+    MARK(mirror_late);
+    mirror_late_ = true;
+    storage_.start_consistency_point();
+  }
+  patience_ = scheduler_.at(scheduler_.now() + mirror_patience, [this] { look_at_mirror(); });
 }
 
 void LoggedStorage::store(nvlog::RecordKind kind,
@@ -229,6 +255,7 @@ void LoggedStorage::perform(const nvlog::MirrorWrite& action) {
   mirror_->write(action.offset, action.length,
                  [this, id = action.id, alive = alive_](Result<void> r) {
                    if (!*alive) return;
+                   if (r) mirror_late_ = false;
                    log_event(r ? nvlog::Event(nvlog::MirrorWritten{id})
                                : nvlog::Event(nvlog::MirrorFailed{id}));
                  });
@@ -257,6 +284,7 @@ void LoggedStorage::perform(const nvlog::StartConsistencyPoint&) {
 
 void LoggedStorage::on_mirror(bool up) {
   if (!mirror_) return;
+  mirror_late_ = false;
   log_event(up ? nvlog::Event(nvlog::MirrorUp{}) : nvlog::Event(nvlog::MirrorDown{}));
 }
 
@@ -276,6 +304,7 @@ void LoggedStorage::on_consistency_point(const nvlog::LogPosition& position) {
 
 void LoggedStorage::stop() {
   if (std::exchange(stopped_, true)) return;
+  scheduler_.cancel(std::exchange(patience_, {}));
   log_event(nvlog::Stop{});
   for (auto& entry : std::exchange(unacknowledged_, {})) entry.done(not_served());
   for (auto& entry : std::exchange(waiting_, {})) entry.done(not_served());

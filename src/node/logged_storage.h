@@ -28,6 +28,9 @@ class LoggedStorage {
     std::function<void(const std::string& why)> failed;  // poison record or worse: stop serving
   };
   static constexpr std::size_t max_waiting = 4096;  // changes held back; more are answered `busy`
+  // A change that waits longer for the partner's NVRAM is brought to disk, which acknowledges it as
+  // well: a partner that stands still costs our clients this, not the timeout of the mirror.
+  static constexpr Duration mirror_patience = milliseconds(100);
 
   // `mirror`: null when this identity's log is not mirrored from here (the partner's, after a
   // takeover).
@@ -86,6 +89,7 @@ class LoggedStorage {
   };
   struct Unacknowledged {
     LogSequence sequence;
+    Instant since;
     Touched touched;
     ports::Done<void> done;
   };
@@ -94,6 +98,8 @@ class LoggedStorage {
   void flush_submitted(ports::Done<void> done);
   bool try_submit(Waiting& change);
   void resume_waiting();
+  void watch_mirror();
+  void look_at_mirror();
   LogSequence last_conflict(LunNumber lun, std::uint64_t offset, std::uint64_t length) const;
   // `go_on(false)` when the identity is not served any more.
   using Held = std::move_only_function<void(bool acknowledged)>;
@@ -116,6 +122,8 @@ class LoggedStorage {
   Epoch epoch_;
   bool stopped_ = false;
   bool commit_scheduled_ = false;
+  ports::TimerId patience_{};  // while something may be unacknowledged
+  bool mirror_late_ = false;   // until it takes something again
   std::deque<Waiting> waiting_;
   std::deque<Unacknowledged> unacknowledged_;
   std::multimap<LogSequence, Held> held_;

@@ -325,6 +325,50 @@ TEST(LoggedStorage, AFailedMirrorWriteIsAMirrorLost) {
 
 // ---- group commit ----
 
+// A partner that stands still: what waits for its NVRAM is acknowledged from the disks.
+TEST(LoggedStorage, AMirrorThatIsLateCostsItsPatienceOnce) {
+  Bench b;
+  b.start();
+  b.mirror.hold();
+  Outcome first;
+  b.write(first, 0, 'a');
+  b.run(LoggedStorage::mirror_patience - milliseconds(10));
+  EXPECT_FALSE(first.result);
+  b.run(milliseconds(60));
+  EXPECT_TRUE(first.ok());
+  EXPECT_EQ(b.logged->durability(), Durability::mirrored) << "nothing was given up";
+  // From now on it is not waited for.
+  for (int i = 0; i < 5; ++i) {
+    Outcome next;
+    b.write(next, 4096, 'b');
+    b.run(milliseconds(50));
+    EXPECT_TRUE(next.ok()) << i;
+  }
+  auto points = b.consistency_points;
+  EXPECT_GE(points, 6u);
+  // It goes on, and is enough again.
+  b.mirror.release();
+  b.run(milliseconds(10));
+  Outcome again;
+  b.write(again, 8192, 'c');
+  b.run(milliseconds(20));
+  EXPECT_TRUE(again.ok());
+  EXPECT_EQ(b.consistency_points, points);
+}
+
+TEST(LoggedStorage, AMirrorInTimeCausesNoConsistencyPoint) {
+  Bench b;
+  b.start();
+  auto points = b.consistency_points;
+  for (int i = 0; i < 50; ++i) {
+    Outcome outcome;
+    b.write(outcome, 0, 'a');
+    b.run(milliseconds(10));
+    EXPECT_TRUE(outcome.ok());
+  }
+  EXPECT_EQ(b.consistency_points, points);
+}
+
 TEST(LoggedStorage, OneMirrorWriteForAllChangesOfATurn) {
   Bench b;
   b.start();
@@ -355,7 +399,7 @@ TEST(LoggedStorage, AReadThatOverlapsAnUnacknowledgedWriteIsHeldBack) {
   b.read(last, 2 * block);
   b.read(around, 0, 4 * block);
   b.read(after, 3 * block);
-  b.run();
+  b.run(LoggedStorage::mirror_patience / 2);
   EXPECT_EQ(before.seen, 'o');
   EXPECT_EQ(after.seen, 'o');
   EXPECT_EQ(first.seen, '?');
@@ -380,7 +424,7 @@ TEST(LoggedStorage, AReadWaitsForTheNewestChangeItShows) {
   b.turn();
   Bench::Reading reading;
   b.read(reading, 0);
-  b.run();
+  b.run(LoggedStorage::mirror_patience / 2);
   EXPECT_EQ(reading.seen, '?');
   b.mirror.release();
   b.run();
@@ -396,7 +440,7 @@ TEST(LoggedStorage, AZeroedRangeIsHeldBackToo) {
   Bench::Reading inside, beyond;
   b.read(inside, 7 * block);
   b.read(beyond, 8 * block);
-  b.run();
+  b.run(LoggedStorage::mirror_patience / 2);
   EXPECT_EQ(inside.seen, '?');
   EXPECT_EQ(beyond.seen, '\0');
   b.mirror.release();
@@ -500,7 +544,7 @@ TEST(LoggedStorage, FlushWaitsForEverythingSubmittedBefore) {
   Outcome write, flush;
   b.write(write, 0, 'a');
   b.logged->flush(b.into(flush));
-  b.run();
+  b.run(LoggedStorage::mirror_patience / 2);
   EXPECT_FALSE(flush.result);
   b.mirror.release();
   b.run();
