@@ -40,6 +40,8 @@ class Listener {
  public:
   explicit Listener(const char* interface) {
     fd_ = ::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ALL));
+    int room = 8 << 20;  // for all that a test sends at once
+    ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
     sockaddr_ll where{};
     where.sll_family = AF_PACKET;
     where.sll_protocol = htons(ETH_P_ALL);
@@ -273,6 +275,88 @@ TEST(NetlinkAddresses, KeepConnectionAttemptsForTheNewOwner) {
     EXPECT_EQ(n.up(v4), "");
     far.say(connection_attempt());
     EXPECT_FALSE(passed_on("020000000009"));
+  });
+}
+
+TEST(NetlinkAddresses, KeepSoManyConnectionAttemptsAndNoMore) {
+  in_namespace([] {
+    Node n;
+    EXPECT_EQ(n.up(v4), "");
+    EXPECT_EQ(n.down(v4), "");
+    Listener far("far");
+    auto turn = [&] { n.loop.run_until([] { return false; }, milliseconds(10)); };
+    for (std::size_t i = 0; i < ConnectionAttempts::max_kept + 10; ++i) {
+      far.say(connection_attempt());
+      if (i % 50 == 0) turn();
+    }
+    auto longer = connection_attempt();
+    longer.resize(ConnectionAttempts::max_frame + 1);
+    far.say(longer);
+    turn();
+    std::size_t passed_on = 0;
+    auto count = [&](Bytes frame) {
+      passed_on += is_connection_attempt(frame, v4.address) && frame[5] == std::byte{9};
+      return false;
+    };
+    far.say(gratuitous_arp_request({2, 0, 0, 0, 0, 9}, v4.address));
+    turn();
+    far.hears(count);
+    EXPECT_EQ(passed_on, ConnectionAttempts::max_kept);
+    // And in all.
+    for (std::size_t i = 0; i < ConnectionAttempts::max_passed_on; ++i) {
+      far.say(connection_attempt());
+      if (i % 50 == 0) turn(), far.hears(count);
+    }
+    turn();
+    far.hears(count);
+    EXPECT_EQ(passed_on, ConnectionAttempts::max_passed_on);
+  });
+}
+
+TEST(NetlinkAddresses, AskWhoElseHasThem) {
+  in_namespace([] {
+    Node n;
+    EXPECT_EQ(n.up(v4), "");
+    EXPECT_EQ(n.up(v6), "");
+    Listener far("far");
+    n.addresses->probe(v4);
+    EXPECT_TRUE(far.hears([](Bytes frame) {
+      return frame.size() >= 42 && to_hex(frame.subspan(28, 4)) == "00000000" &&
+             to_hex(frame.subspan(38, 4)) == "c000020b";
+    }));
+    n.addresses->probe(v6);
+    EXPECT_TRUE(far.hears([](Bytes frame) {
+      return frame.size() >= 78 && frame[54] == std::byte{135} &&
+             to_hex(frame.subspan(22, 2)) == "fe80" &&
+             to_hex(frame.subspan(62, 16)) == "20010db8000000000000000000000011";
+    })) << "from the link-local address";
+  });
+}
+
+TEST(NetlinkAddresses, TickleSoManyClientsAndNoMore) {
+  in_namespace([] {
+    ASSERT_TRUE(run("ip neighbour add 192.0.2.100 lladdr 02:00:00:00:00:64 dev near"));
+    Node n;
+    std::vector<Endpoint> clients;
+    for (std::size_t i = 0; i < ports::Addresses::max_tickles + 10; ++i) {
+      clients.push_back(
+          {IpAddress::parse("192.0.2.100").value(), static_cast<std::uint16_t>(10000 + i)});
+    }
+    Listener far("far");
+    std::size_t heard = 0;
+    auto count = [&](Bytes frame) {
+      heard += frame.size() >= 54 && frame[23] == std::byte{6} &&
+               to_hex(frame.subspan(26, 4)) == "c000020b" && frame[47] == std::byte{0x10};
+      return false;
+    };
+    n.addresses->tickle(v4, 3260, clients);
+    far.hears(count);
+    EXPECT_EQ(heard, 0u) << "the address is not here";
+    EXPECT_EQ(n.up(v4), "");
+    clients.insert(clients.begin(), Endpoint::parse("[2001:db8::100]:1").value());
+    n.addresses->tickle(v4, 3260, clients);
+    far.hears(count);
+    EXPECT_EQ(heard, ports::Addresses::max_tickles);
   });
 }
 

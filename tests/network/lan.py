@@ -10,6 +10,7 @@ one dies with us: nothing is left behind, whatever happens.
 import contextlib
 import ctypes
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -30,7 +31,7 @@ def why_not():
     if os.geteuid() != 0:
         return "needs root: network namespaces"
     for program, package in (("ip", "iproute2"), ("nsenter", "util-linux"), ("unshare", "util-linux")):
-        if subprocess.run(["which", program], capture_output=True, check=False).returncode != 0:
+        if shutil.which(program) is None:
             return f"needs {program} (Debian package {package})"
     done = subprocess.run(["unshare", "--net", "ip", "link", "add", "v0", "type", "veth", "peer", "v1"],
                           capture_output=True, text=True, check=False)

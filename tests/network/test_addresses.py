@@ -180,7 +180,8 @@ class Family:
         up = self.address_up(self.blue, t)
         self.assert_client_knows(BLUE, up)
         self.assert_idle_ends(session, up, ("reset",))
-        self.pair.wait_event("address.duplicate", up, 10, "blue")
+        if self.pair.scale == 1:  # else its address has ended before blue has taken over
+            self.pair.wait_event("address.duplicate", up, 10, "blue")
         self.load.wait_flowing(up, 10 * self.pair.scale)
         resumed = self.red.resume()
         self.pair.wait_event("node.fenced", resumed, 20, "red")
