@@ -10,13 +10,15 @@ import time
 import pair as pair_module
 
 # Phase words of events that belong into a timeline.
-TIMELINE = ("partner.", "takeover.", "boot.", "giveback.", "node.", "durability.", "engine.")
+TIMELINE = ("partner.", "takeover.", "boot.", "giveback.", "node.", "durability.", "engine.",
+            "departure.", "handover.", "release.", "replay.")
 
 
 @dataclasses.dataclass
 class Move:
     kind: str
     t0: int  # CLOCK_BOOTTIME of the fault, ns
+    giveback_t: int = 0  # of the order to give back
     takeover_pause_ms: float = 0
     giveback_pause_ms: float = 0
     takeover_pauses: list = dataclasses.field(default_factory=list)  # by LUN, ms
@@ -27,9 +29,9 @@ class Move:
     def note(self, t, text):
         self.notes.append((t, text))
 
-    def since_fault(self, phase):
-        """ms from the fault to the first event of that phase, or None."""
-        return next(((e.t - self.t0) / 1e6 for e in self.events if e.phase == phase), None)
+    def after(self, t, phase):
+        """ms from t to the first event of that phase at or after it, or None."""
+        return next(((e.t - t) / 1e6 for e in self.events if e.t >= t and e.phase == phase), None)
 
 
 def _taken_over(pair, load, move, survivor):
@@ -52,7 +54,7 @@ def _give_back(pair, load, move, victim, survivor):
     """Waits until the repaired node is ready for it, gives back, waits for the mirror."""
     _ready_for_giveback(victim, survivor)
     load.mark(f"{move.kind}: giveback")
-    t = pair_module.boottime_ns()
+    t = move.giveback_t = pair_module.boottime_ns()
     move.note(t, f"operator: duet giveback {victim.name}")
     survivor.must("giveback", victim.name)
     up = pair.wait_event("node.up", t, 20, victim.name)
