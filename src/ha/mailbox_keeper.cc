@@ -15,6 +15,7 @@ void MailboxKeeper::read(Purpose purpose, Output& out) {
   reading_ = Reading{};
   reading_->purpose = purpose;
   reading_->answered.resize(disks_);
+  reading_->errors.resize(disks_);
   for (std::uint8_t disk = 0; disk < disks_; ++disk) {
     for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
       auto id = out.disk({identity_, disk}, ReadBlock{disk::mailbox_copy(copy).offset});
@@ -27,6 +28,7 @@ void MailboxKeeper::on_read(const Place& place, const Result<DiskReply>& reply) 
   if (!reply) {
     reading_->kept_out |= reply.error().code == ErrorCode::reservation_conflict;
     reading_->why = reply.error().message;
+    reading_->errors[place.disk] = true;
     return;
   }
   auto* bytes = std::get_if<std::vector<std::byte>>(&*reply);
@@ -50,10 +52,14 @@ void MailboxKeeper::finish_read() {
   Outcome outcome;
   outcome.purpose = done.purpose;
   outcome.kind = Kind::unknown;
+  outcome.all_answered = true;
   outcome.kept_out = done.kept_out;
   outcome.why = done.why;
   auto answered = static_cast<std::size_t>(std::ranges::count(done.answered, true));
-  outcome.all_answered = answered == disks_;
+  // A disk that was read and holds nothing valid has nothing more to say: it is damaged or new.
+  for (std::uint8_t disk = 0; disk < disks_; ++disk) {
+    if (done.errors[disk] && !done.answered[disk]) outcome.all_answered = false;
+  }
   const Mailbox* best = nullptr;
   bool contradiction = false;
   for (const auto& m : done.valid) {

@@ -30,10 +30,11 @@ class MailboxKeeper {
     enum class Kind : std::uint8_t { known, unknown, written, write_failed, fenced };
     Purpose purpose{};
     Kind kind{};
-    Mailbox mailbox;            // known: what was read; of a write: what was to be written
-    bool all_answered = false;  // every mailbox disk, not only a majority
-    bool kept_out = false;      // unknown because a reservation keeps us out
-    std::string why;            // of unknown and write_failed
+    Mailbox mailbox;  // known: what was read; of a write: what was to be written
+    // Every mailbox disk was read, not only a majority; of a write: every one took it.
+    bool all_answered = false;
+    bool kept_out = false;  // unknown because a reservation keeps us out
+    std::string why;        // of unknown and write_failed
   };
 
   MailboxKeeper(ClusterId cluster, NodeId identity, std::uint8_t disks)
@@ -64,7 +65,8 @@ class MailboxKeeper {
     Purpose purpose{};
     std::map<CommandId, Place> open;
     std::vector<Mailbox> valid;
-    std::vector<bool> answered;
+    std::vector<bool> answered;  // by disk: one of its copies is valid
+    std::vector<bool> errors;    // by disk: one of its copies could not be read
     bool kept_out = false;
     bool other_version = false;
     std::string why;
