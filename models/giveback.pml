@@ -2,13 +2,16 @@
    shows GIVEWAIT and MBWAIT, gets it back, claims and serves; B retakes what A does not take. Both may die at every
    step: A may stay dead, B always returns and finds what its earlier boot has left.
 
-   Bounds: 3 disks with two copies of the mailbox each; 3 client writes; CRASHES deaths; PAUSES of A, that is how
+   Bounds: 3 disks with two copies of the mailbox each; 3 client writes; CRASHES_A and CRASHES_B deaths; PAUSES of A, that is how
    a corpse looks whose network card is still alive; RETURNS givebacks. No cut: what B knows of A is `view`, as old as it
    likes to be, and a cut is a view that gets old. Deadlines may pass at any moment.
    Left out: the mirror and late data writes (takeover_mirror.pml): the identity comes back write-through. */
 
-/* check: -DCRASHES=1 */
-/* check small: -DCRASHES=1 -DWRITES=1 -DRETURNS=1 */
+/* check: -DWRITES=1 -DRETURNS=1 */
+/* check: -DWRITES=1 -DRETURNS=1 -DCRASHES_A=2 -DCRASHES_B=0 */
+/* check: -DWRITES=1 -DRETURNS=1 -DCRASHES_A=0 -DCRASHES_B=2 */
+/* check: -DCRASHES_A=1 -DCRASHES_B=0 -DPAUSES=0 */
+/* check small: -DWRITES=1 -DRETURNS=1 -DPAUSES=0 */
 /* without DRAINING: what only B's log has is not given back */
 /* without RELEASING_FIRST: B serves while the mailbox says free */
 /* without PROGRESS: given back to a corpse */
@@ -22,8 +25,11 @@
 /* without MARK_BEFORE_SERVING: B retakes and dies, and nobody knows */
 /* without SHARED_RESERVATION: releasing leaves disks to anybody */
 
-#ifndef CRASHES
-#define CRASHES 2
+#ifndef CRASHES_A
+#define CRASHES_A 1
+#endif
+#ifndef CRASHES_B
+#define CRASHES_B 1
 #endif
 #ifndef PAUSES
 #define PAUSES 1
@@ -103,7 +109,7 @@ bit rebooted;         /* A, since then */
 bit stale;            /* that has not changed for too long */
 bit moved;            /* A has booted since B began to give */
 byte confirmed;
-byte crashes, returns;
+byte crashes_a, crashes_b, returns;
 #define B_ANSWERS (b == serving || b == releasing_0 || b == releasing_1 || b == releasing_2 || b == released || \
                    b == reserving_0 || b == reserving_1 || b == reserving_2)
 
@@ -183,8 +189,8 @@ end:
        must(I2_one_node_answers, !B_ANSWERS);
        in_pool = in_pool | (1 << issued); acked = acked | (1 << issued); issued++ }
   :: d_step { (a == up || a == marking) && !paused && !ALL(OF_A) -> end_a(off) } /* fenced */
-  :: d_step { a != off && a != dead && crashes < CRASHES -> crashes++; paused = 0; end_a(off) }
-  :: d_step { a != off && a != dead && crashes < CRASHES -> crashes++; paused = 0; end_a(dead) }
+  :: d_step { a != off && a != dead && crashes_a < CRASHES_A -> crashes_a++; paused = 0; end_a(off) }
+  :: d_step { a != off && a != dead && crashes_a < CRASHES_A -> crashes_a++; paused = 0; end_a(dead) }
   od
 }
 
@@ -304,7 +310,7 @@ end:
   :: d_step { b == back_0 -> if :: HELD(0) == ALONE -> HOLD(0, SHARED) :: else fi; b = back_1 }
   :: d_step { b == back_1 -> if :: HELD(1) == ALONE -> HOLD(1, SHARED) :: else fi; b = back_2 }
   :: d_step { b == back_2 -> if :: HELD(2) == ALONE -> HOLD(2, SHARED) :: else fi; b = idle }
-  :: d_step { b != off && crashes < CRASHES -> crashes++; end_b() }
+  :: d_step { b != off && crashes_b < CRASHES_B -> crashes_b++; end_b() }
   od
 }
 

@@ -3,32 +3,39 @@
    disk, reads again, marks, waits for the lease, replays, serves, dies, resumes or hands back what it had not marked.
 
    Bounds: 3 disks, each with a copy of the mailbox; disk 0 has the superblock too, disks 1 and 2 have data. 3 client
-   writes. CRASHES of either node, each at any step, CUTS of the interconnect, TRIES takeovers that fence. A pause needs
+   writes. CRASHES_A and CRASHES_B, each at any step, CUTS of the interconnect, TRIES takeovers that fence. A pause needs
    no bound: no process has to move, so each may be known_stopped for as long and as often as it likes; the lease alone is
    bound to time, and it does end while its owner is known_stopped. B trusts no detection: it may take over at any moment.
    Commands that a disk has accepted and RDMA writes on their way outlive their sender.
    Left out: damage to NVRAM and torn mailbox writes (unit tests), the two copies of a block (giveback.pml), B's own
    identity (simultaneous.pml) except that A may hold it, which is when A may acknowledge from its own NVRAM alone. */
 
-/* check: -DCRASHES=1 -DTRIES=2 */
-/* check small: -DCRASHES=1 -DWRITES=1 */
-/* without ABORT -DCRASHES=1 -DWRITES=1: an older command lands after the fence */
+/* check: -DCRASHES_A=1 -DCRASHES_B=0 -DTRIES=2 */
+/* check: -DCRASHES_A=0 -DCRASHES_B=1 -DTRIES=2 */
+/* check: -DCRASHES_A=1 -DCRASHES_B=1 -DWRITES=2 */
+/* check: -DCRASHES_A=2 -DCRASHES_B=0 -DWRITES=2 */
+/* check: -DCRASHES_A=0 -DCRASHES_B=2 -DWRITES=2 */
+/* check small: -DWRITES=1 */
+/* without ABORT -DWRITES=1: an older command lands after the fence */
 /* without REVOKING: a late RDMA write overwrites the log of the survivor */
-/* without FENCING_ALL -DCRASHES=0 -DWRITES=1: an older write lands on the disk left out */
+/* without FENCING_ALL -DCRASHES_A=0 -DCRASHES_B=0 -DWRITES=1: one disk is left to its owner, who goes on writing there */
 /* without REREADING -DTRIES=2: a mark made between the check and the fence is not seen */
 /* without AWAITING_LEASE: two nodes answer */
 /* without LEASE_ON_RESUME: the same after the survivor has died and resumes (found by this model) */
-/* without FRESH_STOP -DCRASHES=1 -DWRITES=1: the same when A, known to have stopped, has come up meanwhile (found by this model) */
+/* without FRESH_STOP -DWRITES=1: the same when A, known to have stopped, has come up meanwhile (found by this model) */
 /* without MARK_FIRST: acknowledged from one NVRAM while the mailbox says two */
-/* without HONOURING_MARKS -DCRASHES=1 -DWRITES=1: replays a mirror that the mailbox calls stale */
-/* without FULL_RESYNC -DCRASHES=1 -DWRITES=1: a mirror counts before it is complete */
+/* without HONOURING_MARKS -DWRITES=1: replays a mirror that the mailbox calls stale */
+/* without FULL_RESYNC -DWRITES=1: a mirror counts before it is complete */
 /* without POOL_FIRST: write-through marked while the log is needed */
 /* without MARK_BEFORE_SERVING: nobody knows who served */
 /* without REPLAYING_AGAIN: the log is freed before the consistency point */
-/* without STAND_DOWN -DCRASHES=1 -DWRITES=1: A lets itself in again */
+/* without STAND_DOWN -DWRITES=1: A lets itself in again */
 
-#ifndef CRASHES
-#define CRASHES 2
+#ifndef CRASHES_A
+#define CRASHES_A 1
+#endif
+#ifndef CRASHES_B
+#define CRASHES_B 1
 #endif
 #ifndef CUTS
 #define CUTS 1
@@ -118,9 +125,15 @@ bit local_b;   /* B has marked `local` */
 byte answered_b;
 byte tries;
 
-byte crashes, cuts;
+byte crashes_a, crashes_b, cuts;
 
 #define no_rdma rdma = 0; rdma_from = 0; rdma_to = 0
+/* A write whose sender hears no more of it has landed, or never lands: nobody looks before B closes its window. */
+#ifdef WITHOUT_REVOKING
+#define late skip
+#else
+#define late no_rdma
+#endif
 
 hidden byte i, n, visible; /* scratch within a step */
 
@@ -177,6 +190,7 @@ inline abort_on(d) { /* the ABORT of PREEMPT AND ABORT */
 #endif
 
 inline append_a() { issued++; ring_a[head_a] = issued; head_a++ }
+inline land_rdma() { i = rdma_from; do :: i < rdma_to -> ring_b[i] = ring_a[i]; i++ :: else -> break od; i = 0 }
 inline send() { rdma = 1; rdma_from = there; rdma_to = head_a }
 
 /* At once: that leaves the survivor most to keep. Later than `lease` it could not be. */
@@ -209,8 +223,9 @@ end:
   :: d_step { a == up && mirror == 1 && !rdma && there >= head_a && window ->
        sealed = epoch_a; mirror = 2; acknowledge() }
 #endif
-  :: d_step { a == up && mirror && (!window || b == off) -> mirror = 0; there = 0 }
-  :: d_step { a == up && mirror && cuts < CUTS -> cuts++; mirror = 0; there = 0 }
+  :: d_step { a == up && mirror && (!window || b == off) -> mirror = 0; there = 0; late }
+  :: d_step { a == up && mirror && cuts < CUTS -> cuts++; mirror = 0; there = 0; late }
+  :: d_step { a == up && mirror && cuts < CUTS && rdma && window -> cuts++; mirror = 0; there = 0; land_rdma(); no_rdma }
   :: d_step { a == up && mirror == 0 && b == up && !holds_b ->
        mirror = 1; there = position; window = 1; no_rdma } /* a new endpoint at B */
   :: d_step { a == up && wanted == NONE && DESIRED != marked && marking == 0 && ALL_OF_A && MAY_MARK(DESIRED) ->
@@ -223,7 +238,9 @@ end:
        flushing = 4; covers = head_a }
 
   /* ---- fenced: any refused or aborted command of a serving node ---- */
-  :: d_step { (a == up || a == replaying || a == marking_claim) && (!ALL_OF_A || aborted) -> end_a() }
+  :: d_step { (a == up || a == replaying || a == marking_claim) && (!ALL_OF_A || aborted) -> end_a(); late }
+  :: d_step { (a == up || a == replaying || a == marking_claim) && (!ALL_OF_A || aborted) && rdma && window ->
+       end_a(); land_rdma(); no_rdma }
 
   /* ---- boot ---- */
   :: d_step { a == off && !ANY_EXCLUSIVE && !TAKEN(BEST) -> seen = BEST; epoch_a = EPOCH(seen) + 1; a = claim_0 }
@@ -262,7 +279,8 @@ end:
   :: d_step { a == up && !holds_b && b == off && ALL_OF_A -> holds_b = 1; acknowledge() }
   :: d_step { a == up && holds_b && b == off -> holds_b = 0; b = leftovers }
 
-  :: d_step { a != off && crashes < CRASHES -> crashes++; end_a() }
+  :: d_step { a != off && crashes_a < CRASHES_A -> crashes_a++; end_a(); late }
+  :: d_step { a != off && crashes_a < CRASHES_A && rdma && window -> crashes_a++; end_a(); land_rdma(); no_rdma }
   od
 }
 
@@ -396,7 +414,7 @@ end:
   :: d_step { b == back_1 -> if :: HELD(1) == BY_B -> HOLD(1, BACK) :: else fi; b = back_2 }
   :: d_step { b == back_2 -> if :: HELD(2) == BY_B -> HOLD(2, BACK) :: else fi; b = up; confirmed = 0; checked = 0; known_stopped = 0 }
 
-  :: d_step { b != off && crashes < CRASHES -> crashes++; end_b() }
+  :: d_step { b != off && crashes_b < CRASHES_B -> crashes_b++; end_b() }
   od
 }
 
@@ -427,7 +445,7 @@ active proctype world() {
        position = covers; covers = 0; pool_epoch = EPOCH(BEST);
        if :: a == up -> acknowledge() :: else fi }
   :: d_step { rdma && window ->
-       i = rdma_from; do :: i < rdma_to -> ring_b[i] = ring_a[i]; i++ :: else -> break od; i = 0;
+       land_rdma();
        if :: a == up && mirror -> there = rdma_to; acknowledge() :: else fi; /* the completion */
        no_rdma }
   :: d_step { lease && b == awaiting_lease -> lease = 0 } /* time passes; it matters here only */
