@@ -126,11 +126,10 @@ Outcome run_apart(const RunOptions& options) {
 }
 
 void shorten(const RunOptions& options, const Outcome& red) {
-  // The plan and the time of the first fault: everything until the violation counts.
   auto plan = simulator::plan_of(options);
   unsigned runs = 0;
-  auto minimized = simulator::minimize(options, plan, milliseconds(red.violated_ms), red.invariant,
-                                       [&](const RunOptions& o) {
+  auto minimized = simulator::minimize(options, plan, milliseconds(red.violated_ms + 1),
+                                       red.invariant, [&](const RunOptions& o) {
                                          if (++runs % 20 == 0)
                                            fmt::print(stderr, "minimizing: {} runs\n", runs);
                                          return run_apart(o).invariant;
@@ -171,7 +170,7 @@ int run_one(const Arguments& arguments, const RunOptions& options) {
   red.seed = options.seed;
   red.invariant = r.violation->invariant;
   red.what = r.violation->what;
-  red.violated_ms = r.violation->when.time_since_epoch() / milliseconds(1);
+  red.violated_ms = r.violated_after / milliseconds(1);
   print_red(red, options);
   if (arguments.minimize) shorten(options, red);
   return 1;

@@ -60,7 +60,7 @@ void Workers::start(Child& child) {
   for (auto seed = child.next; seed < child.end; seed += child.stride) {
     write_all(ends[1], fmt::format("begin {}\n", seed));
     auto r = simulator::run(make_(seed));
-    auto when = r.violation ? r.violation->when.time_since_epoch() / milliseconds(1) : 0;
+    auto when = r.violated_after / milliseconds(1);
     write_all(ends[1],
               fmt::format("end {} {} {} {} {} {} {} {} {}\n{}\n{}\n", seed, r.hash, r.steps,
                           r.takeovers, r.operations, r.faults, r.simulated / milliseconds(1), when,

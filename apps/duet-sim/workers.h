@@ -21,7 +21,7 @@ struct Outcome {
   std::uint64_t operations = 0;
   std::uint64_t faults = 0;
   std::int64_t simulated_ms = 0;
-  std::int64_t violated_ms = 0;  // since the begin of the world
+  std::int64_t violated_ms = 0;  // since the first fault could happen
 };
 
 class Workers {

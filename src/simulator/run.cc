@@ -25,7 +25,10 @@ class Run {
   RunResult go() {
     bring_up() && hurt() && recover() && verify();
     RunResult result;
-    if (world_.violation() != nullptr) result.violation = *world_.violation();
+    if (world_.violation() != nullptr) {
+      result.violation = *world_.violation();
+      result.violated_after = result.violation->when - hurt_since_;
+    }
     result.hash = world_.clock().hash();
     result.steps = world_.clock().steps();
     result.simulated = world_.now() - began_;
@@ -98,6 +101,7 @@ class Run {
   }
 
   bool hurt() {
+    hurt_since_ = world_.now();
     load_.start();
     faults_.start(left_out_);
     return until([] { return false; }, plan_.length);
@@ -136,6 +140,7 @@ class Run {
   std::set<std::size_t> left_out_;
   Faults faults_;
   Instant began_ = world_.now();
+  Instant hurt_since_ = began_;
   std::uint64_t takeovers_ = 0;
   std::array<bool, 3> taken_{};
 };

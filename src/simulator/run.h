@@ -27,6 +27,7 @@ struct RunOptions {
 
 struct RunResult {
   std::optional<Violation> violation;
+  Duration violated_after{};  // since the first fault could happen
   std::uint64_t hash = 0;
   std::uint64_t steps = 0;
   Duration simulated{};

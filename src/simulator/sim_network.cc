@@ -52,6 +52,7 @@ void ServerStream::send(std::vector<Slice> data) {
     bytes.insert(bytes.end(), slice.bytes.begin(), slice.bytes.end());
   }
   auto& clients = network_->clients_;
+  if (!clients.held(address_, network_->node_)) return;  // no way out for this source address
   if (clients.on_server_send) clients.on_server_send({network_->node_, address_, bytes.size()});
   auto when = clients.arrival(client_->last_arrival_);
   clients.outside_.at(when, [client = client_, bytes = std::move(bytes)] {
@@ -207,6 +208,12 @@ std::shared_ptr<ClientStream> ClientNetwork::connect(const std::string& address,
 void ClientNetwork::establish(const std::shared_ptr<ClientStream>& client) {
   if (client->state_ != ClientStream::State::connecting) return;
   const auto* listening = newest({client->address_, client->port_});
+  if (managed_) {
+    auto node = found_at(client->address_);
+    // Nobody answers: the limit of the attempt ends it.
+    if (node == no_node || !machine_up(node) || !held(client->address_, node)) return;
+    listening = listener_of(node, {client->address_, client->port_});
+  }
   if (listening == nullptr) {  // a live machine refuses; or nobody is there, which takes longer
     auto when = arrival(client->last_arrival_);
     outside_.at(when, [client] { client->end(); });
@@ -240,6 +247,65 @@ void ClientNetwork::establish(const std::shared_ptr<ClientStream>& client) {
       });
 }
 
+// ---- addresses ----
+
+// A machine comes back without addresses.
+void ClientNetwork::set_machine_up(NodeId node, bool up) {
+  machines_up_[node.value()] = up;
+  for (auto& [address, a] : addresses_) a.held_until[node.value()] = {};
+}
+
+void ClientNetwork::hold(const std::string& address, NodeId node, Instant until) {
+  addresses_[address].held_until[node.value()] = until;
+}
+
+bool ClientNetwork::held(const std::string& address, NodeId node) const {
+  if (!managed_) return true;
+  auto it = addresses_.find(address);
+  return it != addresses_.end() && machine_up(node) &&
+         outside_.now() < it->second.held_until[node.value()];
+}
+
+void ClientNetwork::announce(const std::string& address, NodeId node, Duration delay) {
+  outside_.at(outside_.now() + delay,
+              [this, address, node] { addresses_[address].found_at = node; });
+}
+
+NodeId ClientNetwork::found_at(const std::string& address) const {
+  auto it = addresses_.find(address);
+  return it == addresses_.end() ? no_node : it->second.found_at;
+}
+
+void ClientNetwork::reset_strangers(const std::string& address, NodeId node) {
+  for (auto& weak : streams_) {
+    auto server = weak.lock();
+    if (!server || server->address_ != address || server->client_->node_ == node) continue;
+    outside_.at(outside_.now() + latency(), [this, client = server->client_, node] {
+      if (found_at(client->address_) == node && held(client->address_, node)) client->end();
+    });
+  }
+}
+
+// What a client sends gets to the machine of its connection. If it gets to another one, that resets
+// the connection.
+bool ClientNetwork::reaches(ClientStream& client) {
+  if (!managed_) return true;
+  auto to = found_at(client.address_);
+  if (to == client.node_) return held(client.address_, to);
+  if (held(client.address_, to)) {
+    outside_.at(arrival(client.last_arrival_), [self = client.shared_from_this()] { self->end(); });
+  }
+  return false;
+}
+
+const ClientNetwork::Listening* ClientNetwork::listener_of(NodeId node, const Where& where) const {
+  auto it = listening_.find(where);
+  if (it == listening_.end()) return nullptr;
+  auto found =
+      std::ranges::find_if(it->second, [&](const auto& l) { return l.network->node_ == node; });
+  return found == it->second.end() ? nullptr : &*found;
+}
+
 void ClientNetwork::reset_all(NodeId node) {
   for (auto& weak : streams_) {
     auto server = weak.lock();
@@ -253,6 +319,7 @@ void ClientNetwork::reset_all(NodeId node) {
 // What clients send on connections to the former owner arrives at the new one, who resets them.
 // Until the network has noticed the move the former owner may still be heard.
 void ClientNetwork::moved(const std::string& address, NodeId to) {
+  if (managed_) return;  // announcements tell the network
   for (auto& weak : streams_) {
     auto server = weak.lock();
     if (!server || server->closed_ || server->network_ == nullptr) continue;

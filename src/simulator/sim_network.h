@@ -88,8 +88,21 @@ class ClientNetwork {
   std::function<void(const ServerSend&)> on_server_send;
 
   // Whether this machine has power: only then does its kernel answer for dead processes.
-  void set_machine_up(NodeId node, bool up) { machines_up_[node.value()] = up; }
+  void set_machine_up(NodeId node, bool up);
   bool machine_up(NodeId node) const { return machines_up_[node.value()]; }
+
+  // ---- service addresses, where nodes manage them (sim_addresses.h) ----
+  // Else an address is where somebody listens, and found by who listened last.
+  void manage_addresses() { managed_ = true; }
+  // The kernel of `node` has the address until then.
+  void hold(const std::string& address, NodeId node, Instant until);
+  bool held(const std::string& address, NodeId node) const;
+  // Clients find it there, after `delay`.
+  void announce(const std::string& address, NodeId node, Duration delay);
+  // Whom clients take for its owner; no_node: nobody was ever announced.
+  NodeId found_at(const std::string& address) const;
+  // Clients with a connection to another machine find out that it does not exist here.
+  void reset_strangers(const std::string& address, NodeId node);
 
   // ---- faults ----
   struct Faults {
@@ -118,10 +131,18 @@ class ClientNetwork {
   const Listening* newest(const Where& where) const;
   void establish(const std::shared_ptr<ClientStream>& client);
   void moved(const std::string& address, NodeId to);
+  bool reaches(ClientStream& client);
+  const Listening* listener_of(NodeId node, const Where& where) const;
 
   Process& outside_;
   Random& random_;
   std::map<Where, std::vector<Listening>> listening_;
+  struct Address {
+    std::array<Instant, 3> held_until{};
+    NodeId found_at;
+  };
+  bool managed_ = false;
+  std::map<std::string, Address> addresses_;
   std::array<bool, 3> machines_up_{};
   std::uint64_t order_ = 0;
   std::uint32_t last_client_ = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "disk/reservation_key.h"
+#include "simulator/sim_addresses.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_engine_process.h"
 #include "simulator/sim_interconnect.h"
@@ -113,6 +114,11 @@ void SimNode::boot() {
       [this](const admin::EventItem& event) {
         world_.trace(name(), event.phase + ": " + event.text);
       }};
+  if (world_.shape().managed_addresses) {
+    addresses_ =
+        std::make_unique<SimAddresses>(world_.clients(), *process_, world_.random(), self_);
+    ports.addresses = addresses_.get();
+  }
   for (std::uint8_t n : {1, 2}) {
     for (auto& unit : world_.shelf(NodeId(n))) {
       SimDisk::Options options;
@@ -156,6 +162,7 @@ void SimNode::end_daemon(bool announce) {
   supervisor_.reset();
   engine_.reset();
   interconnect_.reset();
+  addresses_.reset();
   disks_.clear();
   process_.reset();
 }

@@ -16,6 +16,7 @@
 namespace duet::simulator {
 
 class World;
+class SimAddresses;
 class SimDisk;
 class SimEngineProcess;
 class SimInterconnect;
@@ -85,6 +86,7 @@ class SimNode {
   std::unique_ptr<Process> process_;  // the supervisor
   std::unique_ptr<SimEngineProcess> engine_;
   std::unique_ptr<SimInterconnect> interconnect_;
+  std::unique_ptr<SimAddresses> addresses_;
   std::vector<std::unique_ptr<SimDisk>> disks_;
   std::unique_ptr<node::Supervisor> supervisor_;
   Random random_;

@@ -34,6 +34,7 @@ Shape shape_of(std::uint64_t seed) {
   shape.hardware_rdma = random.chance(1, 2);
   shape.write_cache = random.chance(1, 3);
   shape.auto_giveback = random.chance(2, 3);
+  shape.managed_addresses = random.chance(1, 2);
   shape.nvram_size = (256u << 10) << random.below(3);
   return shape;
 }
@@ -69,6 +70,7 @@ World::World(WorldOptions options)
   make_configs();
   outside_ = std::make_unique<Process>(clock_, random_, "outside");
   clients_ = std::make_unique<ClientNetwork>(*outside_, random_);
+  if (shape_.managed_addresses) clients_->manage_addresses();
   interconnects_ = std::make_unique<Interconnects>(*outside_, random_, options_.sabotage);
   interconnects_->hardware = shape_.hardware_rdma;
   for (std::uint8_t n : {1, 2}) make_shelf(NodeId(n));
@@ -97,8 +99,13 @@ void World::make_configs() {
     c.cache_size = 1u << 20;
     c.auto_giveback = shape_.auto_giveback;
     for (std::uint8_t n : {1, 2}) {
-      c.services[n] = {n == 1 ? "iqn.2026-11.org.duet:red" : "iqn.2026-11.org.duet:blue",
-                       n == 1 ? "10.0.0.11" : "10.0.0.12", 3260};
+      auto& service = c.services[n];
+      service = {n == 1 ? "iqn.2026-11.org.duet:red" : "iqn.2026-11.org.duet:blue",
+                 n == 1 ? "10.0.0.11" : "10.0.0.12", 3260};
+      if (shape_.managed_addresses) {
+        service.interface = "eth0";
+        service.prefix = 24;
+      }
       c.shelves[n].iqn = n == 1 ? "shelf.red" : "shelf.blue";
       c.shelves[n].luns.clear();
       for (std::size_t i = 0; i < disks_per_shelf; ++i) {

@@ -52,6 +52,7 @@ struct Shape {
   bool hardware_rdma = false;  // reaches the memory of a stopped process
   bool write_cache = false;    // of the disks
   bool auto_giveback = false;
+  bool managed_addresses = false;  // by the nodes; else they are local on both
   std::uint64_t nvram_size = 0;
 };
 Shape shape_of(std::uint64_t seed);
