@@ -12,6 +12,7 @@ NODES = ("red", "blue")
 PARTS = ("engine", "duetd", "both")
 TAKEOVER_STEPS = ("takeover.checking", "takeover.window_closed", "takeover.fenced", "takeover.marked",
                   "replay.applied", "takeover.serving")
+DEPARTURE_STEPS = ("departure.handing_over", "handover.draining", "departure.handed_over")
 GIVEBACK_STEPS = ("giveback.stopping", "release.draining", "giveback.mailbox_written")
 BOOT_STEPS = ("boot.givewait", "boot.mbwait")
 
@@ -102,13 +103,33 @@ def operator_moves(dice):
         [f"order {other(node)} takeover {node}", "served"],
         [f"order {other(node)} takeover {node} --force", "served"],
         [f"order {node} takeover --self", "served"],
-        [f"order {other(node)} takeover {node} --timeout {dice.choice([0, 1, 5])}", "served"],
+        [f"order {other(node)} takeover {node} --timeout {dice.choice([1, 5])}", "served"],
         [f"begin {other(node)} takeover {node}", f"wait {dice.seconds(0.001, 0.5)}",
          f"order {other(node)} cancel", "served"],
         [f"order {node} halt {node}", "served", f"wait {dice.seconds(0.01, 2)}"],
         [f"order {node} halt {node} --no-takeover", f"wait {dice.seconds(0.01, 2)}", f"start {node}"],
         [f"begin {node} takeover {other(node)}", f"begin {other(node)} takeover {node}", "served"],
+        [f"begin {node} takeover --self", f"begin {other(node)} takeover --self", "served"],
+        [f"kill {node} both", "served", f"order {other(node)} giveback {node} --uncoordinated --wait 1",
+         f"wait {dice.seconds(0.01, 2)}", f"start {node}", "served"],
     ])
+
+
+def departure_races(dice):
+    """A planned takeover, and a fault or a cancellation at one of its steps."""
+    node = dice.node()
+    survivor = other(node)
+    victim = dice.node()
+    order = dice.choice([f"begin {survivor} takeover {node}", f"begin {node} takeover --self"])
+    order += dice.choice(["", "", " --timeout 1"])
+    at = dice.choice([f"await {node} {dice.choice(DEPARTURE_STEPS)} 5",
+                      f"await {survivor} {dice.choice(['takeover.warming', 'takeover.counting_down'])} 5",
+                      f"wait {dice.seconds(0.001, 0.3)}"])
+    second = dice.choice([_death(dice, victim), _death(dice, victim), _pause(dice, victim, 8),
+                          [_link(dice), f"wait {dice.seconds(0.05, 4)}", "heal link"], [_shelf(dice, victim)],
+                          [f"order {dice.node()} cancel"], [f"order {dice.node()} cancel"]])
+    slow = [f"shelf {node} slow all {dice.randint(2, 60)}"] if dice.random() < 0.4 else []
+    return [*slow, order, at, *second, f"wait {dice.seconds(0.01, 3)}"]
 
 
 def luns_change(dice):
@@ -182,7 +203,7 @@ def faults_at_random(dice):
 # (how often, what): the names are the kinds of the summary.
 KINDS = [(4, node_dies), (4, node_pauses), (1, node_loses_nvram), (3, link_fails), (3, shelf_fails),
          (1, shelf_blinks), (4, operator_moves), (1, luns_change), (4, giveback_races),
-         (5, second_fault), (1, both_die), (1, processor_is_busy), (3, faults_at_random)]
+         (4, departure_races), (5, second_fault), (1, both_die), (1, processor_is_busy), (3, faults_at_random)]
 
 
 def settings(seed):

@@ -122,8 +122,9 @@ def uncoordinated(pair, load, victim, boot_seconds):
     load.mark("uncoordinated: giveback")
     t = pair_module.boottime_ns()
     move.note(t, f"operator: duet giveback {victim.name} --uncoordinated")
-    code, _, error = survivor.duet("giveback", victim.name, "--uncoordinated")
-    if code == 0:
+    # It ends when the partner serves, which has yet to boot.
+    code, _, error = survivor.duet("giveback", victim.name, "--uncoordinated", "--wait", "1")
+    if code in (0, 4):
         time.sleep(max(boot_seconds - (pair_module.boottime_ns() - t) / 1e9, 0))  # it boots
     elif code != 2:
         raise RuntimeError(f"giveback --uncoordinated: {code}: {error}")
