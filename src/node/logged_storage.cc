@@ -246,8 +246,13 @@ void LoggedStorage::schedule_commit() {
 void LoggedStorage::log_event(const nvlog::Event& event) {
   if (!log_) return;
   nvlog::Actions actions;
+  const auto used = log_->live_bytes();
   log_->on_event(event, actions);
+  const bool freed = log_->live_bytes() < used;
   for (const auto& action : actions) std::visit([this](const auto& a) { perform(a); }, action);
+  // What a consistency point contains is free only when no transfer to the partner reads it any
+  // more, which may be long after the consistency point.
+  if (freed) resume_waiting();
 }
 
 void LoggedStorage::perform(const nvlog::MirrorWrite& action) {

@@ -564,6 +564,28 @@ TEST(LoggedStorage, FlushWaitsForEverythingSubmittedBefore) {
   EXPECT_EQ(b.order.back(), &behind);
 }
 
+// A transfer that is under way keeps its part of the log beyond the consistency point.
+TEST(LoggedStorage, SpaceThatATransferFreesIsUsed) {
+  for (bool lost : {false, true}) {
+    Bench b({.ring = 64 << 10});
+    b.start();
+    b.granting = true;
+    b.mirror.hold();
+    Outcome writes[8];
+    for (auto& each : writes) b.write(each, 0, 'w', 3 * block);
+    b.run();
+    ASSERT_TRUE(writes[0].ok()) << "on disk, as the mirror is late";
+    ASSERT_FALSE(writes[7].result);
+    if (lost) {
+      b.mirror.disconnect();
+    } else {
+      b.mirror.release();
+    }
+    b.run();
+    EXPECT_TRUE(writes[7].ok()) << lost;
+  }
+}
+
 // ---- end ----
 
 TEST(LoggedStorage, StopEndsEverythingWithCancelled) {
