@@ -171,6 +171,10 @@ void Checkers::check_mailbox_write(Identity& identity, NodeId writer, const SimU
 void Checkers::check_giveback(const ha::Mailbox& before, const ha::Mailbox& after, NodeId writer) {
   const NodeId home = after.identity;
   if (writer == home || before.taken_over_by != writer || after.taken_over_by != no_node) return;
+  // By order a node gives back even to one that has yet to boot (`--uncoordinated`).
+  const node::Supervisor* supervisor = world_.node(writer).supervisor();
+  if (supervisor != nullptr && supervisor->core().snapshot(world_.now()).uncoordinated) return;
+  look_at_progress(home);
   const Duration still = world_.now() - nodes_[home.value()].progressed;
   if (still > progress_limit) {
     violate(home, "I17",
