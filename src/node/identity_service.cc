@@ -429,6 +429,7 @@ void IdentityService::cancel_hand_over() {
 
 void IdentityService::end_service(Goal goal, Duration limit) {
   goal_ = goal;
+  ++ends_;
   phase_ = Phase::flushing;
   limit_timer_ = ports_.scheduler.at(ports_.scheduler.now() + limit, in_this_attempt([this] {
                                        end_failed("the disks do not take what they have to");
@@ -500,7 +501,9 @@ void IdentityService::store_requests() {
   step_timer_ = ports_.scheduler.at(ports_.scheduler.now() + store_limit,
                                     in_this_attempt([this] { stored(0); }));
   logged_->store(nvlog::RecordKind::stored_request, payloads,
-                 in_this_attempt([this](Result<std::size_t> r) { stored(r ? *r : 0); }));
+                 in_this_attempt([this, end = ends_](Result<std::size_t> r) {
+                   if (end == ends_) stored(r ? *r : 0);
+                 }));
 }
 
 void IdentityService::stored(std::uint64_t count) {

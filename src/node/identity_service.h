@@ -150,6 +150,7 @@ class IdentityService {
   std::unique_ptr<LunTarget> target_;
   std::set<LunNumber> deleting_;
   Goal goal_{};
+  std::uint64_t ends_ = 0;        // attempts to end the service; one may be cancelled
   ports::TimerId limit_timer_{};  // of preparing, release, hand over
   ports::TimerId step_timer_{};   // of draining and storing
   std::size_t closing_ = 0;       // what closing still waits for
