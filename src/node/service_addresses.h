@@ -33,7 +33,7 @@ class ServiceAddresses {
       milliseconds(1500), milliseconds(5000), milliseconds(5100), milliseconds(5300)};
   static constexpr std::size_t first_set = 5;
   static constexpr Duration refresh_interval = seconds(30);
-  static constexpr Duration contested_interval = seconds(1);
+  static constexpr Duration contested_interval = milliseconds(250);
   static constexpr Duration contested_for = seconds(10);  // after the last sign of a duplicate
 
   struct Hooks {

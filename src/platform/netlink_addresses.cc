@@ -2,14 +2,12 @@
 
 #include <errno.h>
 #include <fmt/format.h>
-#include <linux/filter.h>
 #include <linux/if_addr.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/ethernet.h>
 #include <net/if.h>
-#include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -82,7 +80,8 @@ std::vector<std::byte> new_address(const ServiceAddress& a, unsigned index, Dura
   m.put(address_message(a.address, a.prefix, index));
   m.attribute(IFA_LOCAL, a.address.bytes().data(), a.address.size());
   m.attribute(IFA_ADDRESS, a.address.bytes().data(), a.address.size());
-  // A route that both an own address and ours need must not end with the lifetime of ours.
+  // A route that both an own address and ours need must not end with the
+  // lifetime of ours.
   bool has_route = std::ranges::any_of(held_addresses(), [&](const HeldAddress& h) {
     return h.interface == a.interface && h.address != a.address &&
            h.address.same_network(a.address, a.prefix);
@@ -117,7 +116,8 @@ Error explain(const char* what, const ServiceAddress& a, int error) {
   switch (error) {
     case EPERM:
       return say(ErrorCode::refused,
-                 "no permission; run duetd as root, or give it CAP_NET_ADMIN and CAP_NET_RAW");
+                 "no permission; run duetd as root, or give "
+                 "it CAP_NET_ADMIN and CAP_NET_RAW");
     case ENODEV:
       return say(ErrorCode::not_found,
                  "there is no such interface; create it, or correct service.interface");
@@ -145,92 +145,13 @@ struct NetlinkAddresses::Request {
   std::move_only_function<void(int error)> done;
 };
 
-// Hears who else claims an address that is up here.
-class NetlinkAddresses::Watch {
- public:
-  Watch(NetlinkAddresses& owner, ServiceAddress which) : address(std::move(which)), owner_(owner) {
-    int fd = address.address.is_v6() ? listen_v6() : listen_v4();
-    if (fd < 0) return;
-    socket_ = std::make_unique<Descriptor>(fd);
-    watcher_ = std::make_unique<FdWatcher>(owner_.loop_, fd, [this](bool, bool) { receive(); });
-    watcher_->want(true, false);
-  }
-
-  const ServiceAddress address;
-
- private:
-  int listen_v4() {
-    // ARP whose sender address is ours; the rest would only wake us.
-    std::uint32_t ours =
-        load_be<std::uint32_t>(reinterpret_cast<const std::byte*>(address.address.bytes().data()));
-    std::array<sock_filter, 4> code{{
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 28),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ours, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 64),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-    }};
-    sock_fprog filter{static_cast<unsigned short>(code.size()), code.data()};
-    // Protocol 0 hears nothing: the filter is there before the first frame.
-    int fd = ::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -1;
-    sockaddr_ll where{};
-    where.sll_family = AF_PACKET;
-    where.sll_protocol = htons(ETH_P_ARP);
-    where.sll_ifindex = static_cast<int>(::if_nametoindex(address.interface.c_str()));
-    if (where.sll_ifindex == 0 ||
-        ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0 ||
-        ::bind(fd, reinterpret_cast<sockaddr*>(&where), sizeof where) != 0) {
-      ::close(fd);
-      return -1;
-    }
-    return fd;
-  }
-  int listen_v6() {
-    int fd = ::socket(AF_INET6, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMPV6);
-    if (fd < 0) return -1;
-    icmp6_filter filter;
-    ICMP6_FILTER_SETBLOCKALL(&filter);
-    ICMP6_FILTER_SETPASS(ND_NEIGHBOR_ADVERT, &filter);
-    const auto& interface = address.interface;
-    if (::setsockopt(fd, IPPROTO_ICMPV6, ICMP6_FILTER, &filter, sizeof filter) != 0 ||
-        ::setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, interface.c_str(),
-                     static_cast<socklen_t>(interface.size())) != 0) {
-      ::close(fd);
-      return -1;
-    }
-    return fd;
-  }
-  void receive() {
-    std::array<std::byte, 2048> buffer;
-    auto alive = owner_.alive_;
-    for (int i = 0; i < max_reads_per_turn; ++i) {
-      auto n = ::recv(socket_->get(), buffer.data(), buffer.size(), 0);
-      if (n < 0) return;
-      Bytes bytes(buffer.data(), static_cast<std::size_t>(n));
-      auto claim = address.address.is_v6() ? parse_advertisement(bytes) : parse_arp(bytes);
-      if (!claim || claim->address != address.address) continue;
-      auto self = hardware_of(address.interface);
-      if (self && claim->hardware == *self) continue;
-      if (!owner_.on_duplicate_) continue;
-      // From the loop, as the callback may take the address down, and us with it.
-      owner_.loop_.post([&owner = owner_, alive, which = address, who = claim->hardware] {
-        if (*alive) owner.on_duplicate_(which, to_string(who));
-      });
-      return;
-    }
-  }
-
-  NetlinkAddresses& owner_;
-  std::unique_ptr<Descriptor> socket_;
-  std::unique_ptr<FdWatcher> watcher_;
-};
-
 NetlinkAddresses::NetlinkAddresses(EventLoop& loop) : loop_(loop) {}
 
 NetlinkAddresses::~NetlinkAddresses() {
   *alive_ = false;
   for (auto& [_, request] : requests_) loop_.cancel(request.timer);
   for (auto& left : left_) loop_.cancel(left.timer);
+  for (auto& [_, each] : rising_) loop_.cancel(each.timer);
   route_watcher_.reset();
   monitor_watcher_.reset();
 }
@@ -286,31 +207,47 @@ void NetlinkAddresses::bring_up(const ServiceAddress& address, Duration lifetime
     return;
   }
   if (!address.address.is_v6()) promote_secondaries(address.interface);
+  cancel_requests(address.address, false);
   Request request;
   request.address = address;
   request.up = true;
   request.message = new_address(address, index, lifetime);
   request.done = [this, address, done = std::move(done)](int failure) mutable {
     if (failure != 0) return done(std::unexpected(explain("bring up", address, failure)));
-    forget_left(address.address);
-    watch(address);
-    done({});
+    auto rising = ++last_rising_;
+    rising_.emplace(rising, Rising{address, std::move(done)});
+    settle(rising);
   };
   submit(std::move(request));
 }
 
-void NetlinkAddresses::take_down(const ServiceAddress& address, ports::Done<void> done) {
+// No late attempt undoes what is ordered now.
+void NetlinkAddresses::cancel_requests(const IpAddress& address, bool up) {
   for (auto& [sequence, request] : requests_) {
-    if (!request.up || request.address.address != address.address) continue;
-    // No late attempt brings it back.
+    if (request.up != up || request.address.address != address) continue;
     request.cancelled = true;
     loop_.cancel(request.timer);
     loop_.post([this, alive = alive_, number = sequence] {
       if (*alive) finish(number, ECANCELED);
     });
   }
-  auto gone =
-      std::erase_if(watches_, [&](const auto& w) { return w->address.address == address.address; });
+}
+
+void NetlinkAddresses::take_down(const ServiceAddress& address, ports::Done<void> done) {
+  cancel_requests(address.address, true);
+  for (auto it = rising_.begin(); it != rising_.end();) {
+    if (it->second.address.address != address.address) {
+      ++it;
+      continue;
+    }
+    auto node = rising_.extract(it++);
+    loop_.cancel(node.mapped().timer);
+    loop_.post([which = address, cancelled = std::move(node.mapped().done)]() mutable {
+      cancelled(std::unexpected(explain("bring up", which, ECANCELED)));
+    });
+  }
+  auto gone = std::erase_if(watches_,
+                            [&](const auto& w) { return w->address().address == address.address; });
   if (gone > 0) keep(address);
 
   // Whatever interface and prefix it has: those of an older configuration, too.
@@ -334,7 +271,7 @@ void NetlinkAddresses::take_down(const ServiceAddress& address, ports::Done<void
     request.message =
         delete_address(each.address, each.prefix, ::if_nametoindex(each.interface.c_str()));
     request.done = [join, which = request.address](int error) {
-      if (error == EADDRNOTAVAIL || error == ENODEV) error = 0;
+      if (error == EADDRNOTAVAIL || error == ENODEV || error == ECANCELED) error = 0;
       if (error != 0) join->error = error;
       if (--join->left > 0) return;
       if (join->error == 0) return join->done({});
@@ -342,6 +279,20 @@ void NetlinkAddresses::take_down(const ServiceAddress& address, ports::Done<void
     };
     submit(std::move(request));
   }
+}
+
+void NetlinkAddresses::settle(std::uint64_t rising) {
+  auto it = rising_.find(rising);
+  if (it == rising_.end()) return;
+  auto& r = it->second;
+  if (!delivered_here(r.address.address) && ++r.looks < max_settle_looks) {
+    r.timer = loop_.at(loop_.now() + settle_interval, [this, rising] { settle(rising); });
+    return;
+  }
+  auto node = rising_.extract(it);
+  forget_left(node.mapped().address.address);
+  watch(node.mapped().address);
+  node.mapped().done({});
 }
 
 void NetlinkAddresses::submit(Request request) {
@@ -411,7 +362,8 @@ void NetlinkAddresses::read_answers() {
   }
 }
 
-// What changed does not matter, nor whether some of it was lost: who is told looks.
+// What changed does not matter, nor whether some of it was lost: who is told
+// looks.
 void NetlinkAddresses::drain_monitor() {
   std::array<char, 8192> buffer;
   for (int i = 0; i < max_reads_per_turn; ++i) {
@@ -421,9 +373,16 @@ void NetlinkAddresses::drain_monitor() {
 }
 
 void NetlinkAddresses::watch(const ServiceAddress& address) {
-  if (std::ranges::any_of(watches_, [&](const auto& w) { return w->address == address; })) return;
-  if (!hardware_of(address.interface)) return;
-  watches_.push_back(std::make_unique<Watch>(*this, address));
+  auto same = [&](const auto& w) { return w->address() == address; };
+  if (std::ranges::any_of(watches_, same) || !hardware_of(address.interface)) return;
+  watches_.push_back(
+      std::make_unique<AddressWatch>(loop_, address, [this, address](const HardwareAddress& who) {
+        // From the loop, as the callback may take the address down, and the
+        // watch with it.
+        loop_.post([this, alive = alive_, address, who] {
+          if (*alive && on_duplicate_) on_duplicate_(address, to_string(who));
+        });
+      }));
 }
 
 void NetlinkAddresses::keep(const ServiceAddress& address) {
@@ -453,7 +412,8 @@ void NetlinkAddresses::transmit(const ServiceAddress& address, const std::vector
   where.sll_halen = 6;
   for (const auto& frame : frames) {
     std::memcpy(where.sll_addr, frame.data(), where.sll_halen);
-    // At most once; a link that is down refuses, and announces again when it is up.
+    // At most once; a link that is down refuses, and announces again when it is
+    // up.
     [[maybe_unused]] auto sent = ::sendto(packet_->get(), frame.data(), frame.size(), MSG_DONTWAIT,
                                           reinterpret_cast<sockaddr*>(&where), sizeof where);
   }
@@ -477,44 +437,6 @@ void NetlinkAddresses::probe(const ServiceAddress& address) {
   for (const auto& held : held_addresses()) {
     if (held.interface != address.interface || !held.address.link_local()) continue;
     return transmit(address, {solicitation(*self, held.address, address.address)});
-  }
-}
-
-// ---- tickles ----
-
-void NetlinkAddresses::tickle(const ServiceAddress& address, std::uint16_t port,
-                              const std::vector<Endpoint>& clients) {
-  bool v6 = address.address.is_v6();
-  auto socket_address = [v6](const IpAddress& a) {
-    sockaddr_storage storage{};
-    if (v6) {
-      auto& s = reinterpret_cast<sockaddr_in6&>(storage);
-      s.sin6_family = AF_INET6;
-      std::memcpy(&s.sin6_addr, a.bytes().data(), a.size());
-    } else {
-      auto& s = reinterpret_cast<sockaddr_in&>(storage);
-      s.sin_family = AF_INET;
-      std::memcpy(&s.sin_addr, a.bytes().data(), a.size());
-    }
-    return storage;
-  };
-  socklen_t size = v6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
-  int fd = ::socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
-  if (fd < 0) return;
-  Descriptor socket(fd);
-  sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
-  sock_fprog filter{1, &nothing};
-  ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
-  auto from = socket_address(address.address);
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&from), size) != 0) return;  // not up any more
-  std::size_t left = max_tickles;
-  for (const auto& client : clients) {
-    if (client.address.is_v6() != v6) continue;
-    if (left-- == 0) break;
-    auto segment = tickle_segment({address.address, port}, client);
-    auto to = socket_address(client.address);
-    [[maybe_unused]] auto sent = ::sendto(fd, segment.data(), segment.size(), MSG_DONTWAIT,
-                                          reinterpret_cast<sockaddr*>(&to), size);
   }
 }
 

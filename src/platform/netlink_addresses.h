@@ -1,9 +1,11 @@
-// ports::Addresses for Linux: rtnetlink for addresses and links, a packet socket for ARP and
-// neighbour discovery, raw TCP sockets for tickles. Needs CAP_NET_ADMIN and CAP_NET_RAW.
+// ports::Addresses for Linux: rtnetlink for addresses and links, a packet
+// socket for ARP and neighbour discovery, raw TCP sockets for tickles. Needs
+// CAP_NET_ADMIN and CAP_NET_RAW.
 //
-// The kernel carries a netlink request out before send() returns; its answer is read from the loop.
-// Our addresses bring a route to their network only when the interface has none of its own there,
-// and are never chosen as source of what this node sends by itself (deprecated).
+// The kernel carries a netlink request out before send() returns; its answer is
+// read from the loop. Our addresses bring a route to their network only when
+// the interface has none of its own there, and are never chosen as source of
+// what this node sends by itself (deprecated).
 #pragma once
 
 #include <map>
@@ -11,11 +13,13 @@
 #include <string>
 #include <vector>
 
+#include "platform/address_watch.h"
 #include "platform/connection_attempts.h"
 #include "platform/descriptor.h"
 #include "platform/event_loop.h"
 #include "platform/fd_watcher.h"
 #include "platform/neighbor_frames.h"
+#include "platform/tickle.h"
 #include "ports/addresses.h"
 
 namespace duet::platform {
@@ -25,7 +29,12 @@ class NetlinkAddresses final : public ports::Addresses {
   static constexpr int max_attempts = 3;
   static constexpr Duration retry_interval = milliseconds(100);
   static constexpr int max_reads_per_turn = 64;
-  // For so long after an address left, attempts to connect to it are kept for its new owner.
+  // Until packets to a new address are delivered; after the last look it is
+  // taken for granted.
+  static constexpr Duration settle_interval = milliseconds(1);
+  static constexpr int max_settle_looks = 200;
+  // For so long after an address left, attempts to connect to it are kept for
+  // its new owner.
   static constexpr Duration keep_attempts = seconds(5);
 
   // Error: io_error (no netlink sockets).
@@ -38,7 +47,9 @@ class NetlinkAddresses final : public ports::Addresses {
   void announce(const ports::ServiceAddress& address) override;
   void probe(const ports::ServiceAddress& address) override;
   void tickle(const ports::ServiceAddress& address, std::uint16_t port,
-              const std::vector<Endpoint>& clients) override;
+              const std::vector<Endpoint>& clients) override {
+    send_tickles({address.address, port}, clients);
+  }
   ports::AddressReport look(const ports::ServiceAddress& address) override;
   void on_link(std::function<void()> callback) override { on_link_ = std::move(callback); }
   void on_duplicate(
@@ -47,16 +58,17 @@ class NetlinkAddresses final : public ports::Addresses {
   }
 
  private:
-  class Watch;
   struct Request;
 
   explicit NetlinkAddresses(EventLoop& loop);
+  void cancel_requests(const IpAddress& address, bool up);
   void submit(Request request);
   void send(std::uint32_t sequence);
   void again(std::uint32_t sequence, int error);
   void finish(std::uint32_t sequence, int error);
   void read_answers();
   void drain_monitor();
+  void settle(std::uint64_t rising);
   void watch(const ports::ServiceAddress& address);
   void keep(const ports::ServiceAddress& address);
   void forget_left(const IpAddress& address);
@@ -68,7 +80,15 @@ class NetlinkAddresses final : public ports::Addresses {
   std::unique_ptr<FdWatcher> route_watcher_, monitor_watcher_;
   std::uint32_t last_sequence_ = 0;
   std::map<std::uint32_t, Request> requests_;  // under way, by sequence number
-  std::vector<std::unique_ptr<Watch>> watches_;
+  struct Rising {                              // the kernel has it, but may not deliver to it yet
+    ports::ServiceAddress address;
+    ports::Done<void> done;
+    int looks = 0;
+    ports::TimerId timer{};
+  };
+  std::map<std::uint64_t, Rising> rising_;
+  std::uint64_t last_rising_ = 0;
+  std::vector<std::unique_ptr<AddressWatch>> watches_;
   struct Left {
     std::unique_ptr<ConnectionAttempts> attempts;
     ports::TimerId timer{};

@@ -2,6 +2,8 @@
 // addresses and "far" where the test listens. Needs root and the ip command; else skipped.
 #include "platform/netlink_addresses.h"
 
+#include "platform/network_interfaces.h"
+
 #include <gtest/gtest.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -108,13 +110,30 @@ TEST(NetlinkAddresses, ComeUpAndGoDown) {
     Node n;
     for (const auto& a : {v4, v6}) {
       EXPECT_FALSE(n.has(a));
+      EXPECT_FALSE(delivered_here(a.address));
       EXPECT_EQ(n.up(a), "");
       EXPECT_TRUE(n.has(a));
+      EXPECT_TRUE(delivered_here(a.address)) << "who reaches it is answered";
       EXPECT_EQ(n.up(a), "") << "renewed";
       EXPECT_TRUE(n.addresses->look(a).link);
       n.addresses->take_down(a, [](Result<void>) {});
       EXPECT_FALSE(n.has(a)) << "when the call returns";
       EXPECT_EQ(n.down(a), "") << "there is nothing to do";
+    }
+  });
+}
+
+TEST(NetlinkAddresses, TakenDownWhileTheyComeUp) {
+  in_namespace([] {
+    Node n;
+    for (const auto& a : {v4, v6}) {
+      std::string how = "late";
+      n.addresses->bring_up(a, seconds(60),
+                            [&](Result<void> r) { how = r ? "" : r.error().message; });
+      EXPECT_EQ(n.down(a), "");
+      EXPECT_TRUE(n.loop.run_until([&] { return how != "late"; }, limit));
+      EXPECT_NE(how.find("it is taken down"), std::string::npos) << how;
+      EXPECT_FALSE(n.has(a));
     }
   });
 }

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
@@ -12,6 +14,8 @@
 #include <array>
 #include <bit>
 #include <cstring>
+
+#include "platform/descriptor.h"
 
 namespace duet::platform {
 namespace {
@@ -79,6 +83,39 @@ std::optional<bool> link_of(const std::string& interface) {
   if (!interface_request(SIOCGIFFLAGS, interface, request)) return std::nullopt;
   constexpr short up = IFF_UP | IFF_RUNNING;
   return (request.ifr_flags & up) == up;
+}
+
+bool delivered_here(const IpAddress& address) {
+  struct Question {
+    nlmsghdr header;
+    rtmsg route;
+    rtattr attribute;
+    std::array<std::uint8_t, 16> destination;
+  } question{};
+  question.header.nlmsg_type = RTM_GETROUTE;
+  question.header.nlmsg_flags = NLM_F_REQUEST;
+  question.route.rtm_family = address.is_v6() ? AF_INET6 : AF_INET;
+  question.route.rtm_dst_len = address.bits();
+  question.attribute.rta_type = RTA_DST;
+  question.attribute.rta_len = static_cast<unsigned short>(RTA_LENGTH(address.size()));
+  question.destination = address.bytes();
+  question.header.nlmsg_len =
+      static_cast<std::uint32_t>(NLMSG_LENGTH(sizeof(rtmsg)) + RTA_SPACE(address.size()));
+  Descriptor socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  if (!socket.valid() || ::sendto(socket.get(), &question, question.header.nlmsg_len, 0,
+                                  reinterpret_cast<sockaddr*>(&kernel), sizeof kernel) < 0) {
+    return false;
+  }
+  alignas(nlmsghdr) std::array<char, 4096>
+      answer;  // the kernel has answered before send() returned
+  auto n = ::recv(socket.get(), answer.data(), answer.size(), 0);
+  const auto* m = reinterpret_cast<const nlmsghdr*>(answer.data());
+  if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(rtmsg))) || m->nlmsg_type != RTM_NEWROUTE) {
+    return false;
+  }
+  return static_cast<const rtmsg*>(NLMSG_DATA(m))->rtm_type == RTN_LOCAL;
 }
 
 void promote_secondaries(const std::string& interface) {

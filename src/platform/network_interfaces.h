@@ -26,6 +26,10 @@ std::optional<HardwareAddress> hardware_of(const std::string& interface);
 // Up, and with a carrier. Nothing: no such interface.
 std::optional<bool> link_of(const std::string& interface);
 
+// Whether packets to `address` are delivered to this machine. The kernel makes that route for an
+// IPv6 address a little later than the address.
+bool delivered_here(const IpAddress& address);
+
 // When the first address of a network goes, the kernel shall not take the others along.
 void promote_secondaries(const std::string& interface);
 

@@ -1,4 +1,5 @@
-"""Who answers for an address: asks all the time, as the client, and keeps every claim with its time."""
+"""Who answers for an address: asks all the time, from a machine of its own, so that what the client knows is
+not touched, and keeps every claim with its time."""
 
 import select
 import socket
@@ -10,7 +11,7 @@ SO_TIMESTAMPNS = 35
 ETH_P_ALL, ETH_P_ARP, ETH_P_IPV6 = 3, 0x0806, 0x86DD
 INTERVAL = 0.02  # between two questions, seconds
 MAX_CLAIMS = 100_000
-OWN_V6 = "2001:db8::100"  # the client's own address (lan.py)
+OWN_V6 = "2001:db8::101"  # the observer's own address (lan.py)
 
 
 def hardware_bytes(text):
@@ -24,7 +25,7 @@ def arp_probe(self_hardware, address):
 
 
 def solicitation(self_hardware, address):
-    """RFC 4861 7.2.2, from the client: the answer comes to it alone. One from nobody would be answered to all
+    """RFC 4861 7.2.2, from the observer: the answer comes to it alone. One from nobody would be answered to all
     nodes, as an announcement, and change what is observed."""
     target = socket.inet_pton(socket.AF_INET6, address)
     own = socket.inet_pton(socket.AF_INET6, OWN_V6)

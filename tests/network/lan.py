@@ -1,7 +1,7 @@
 """Networks of a test's own: a client and two nodes on one bridge, as on one switch, and a second one behind.
 
-    192.0.2.0/24, 2001:db8::/64      client .100 -- red .1 -- blue .2      interface cli0
-    10.79.0.0/24                     shelves -- red .1 -- blue .2          interface back0
+    192.0.2.0/24, 2001:db8::/64      client .100, observer .101, red .1, blue .2      interface cli0
+    10.79.0.0/24                     shelves, red .1, blue .2                         interface back0
 
 Each machine is a network namespace without a name, which lives as long as the process that holds it. That
 one dies with us: nothing is left behind, whatever happens.
@@ -18,9 +18,11 @@ import threading
 import processes
 
 CLONE_NEWNET = 0x40000000
-MACHINES = ("switch", "client", "red", "blue")
-HARDWARE = {"client": "02:00:00:00:00:64", "red": "02:00:00:00:00:01", "blue": "02:00:00:00:00:02"}
-NUMBER = {"client": 100, "red": 1, "blue": 2}
+MACHINES = ("switch", "client", "observer", "red", "blue")
+HARDWARE = {"client": "02:00:00:00:00:64", "observer": "02:00:00:00:00:65",
+            "red": "02:00:00:00:00:01", "blue": "02:00:00:00:00:02"}
+# The end of their addresses; in IPv6 read as hexadecimal.
+NUMBER = {"client": 100, "observer": 101, "red": 1, "blue": 2}
 SHELF_HOSTS = [f"10.79.0.{n}" for n in (11, 12, 21, 22)]
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -122,12 +124,12 @@ class Lan:
             own = NUMBER[name]
             self[name].ip("address", "add", f"192.0.2.{own}/24", "dev", "cli0")
             self[name].ip("address", "add", f"2001:db8::{own}/64", "dev", "cli0", "nodad")
-            if name != "client":
+            if name in ("red", "blue"):
                 self._cable(name, "back0", "back", hardware.replace("02:", "06:", 1))
                 self[name].ip("address", "add", f"10.79.0.{own}/24", "dev", "back0")
 
     def _cable(self, name, interface, bridge, hardware):
-        machine, port = self[name], f"{bridge}-{name}"
+        machine, port = self[name], f"{name}-{interface}"
         self["switch"].ip("link", "add", port, "type", "veth", "peer", "name", interface, "address",
                           hardware, "netns", machine.holder.pid)
         self["switch"].ip("link", "set", port, "master", bridge, "up")

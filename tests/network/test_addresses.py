@@ -45,8 +45,8 @@ class Family:
         cls.pair.start()
         cls.urls = [cls.pair.create_lun(name) for name in pair_module.NODES]
         cls.load = load_module.Load(cls.pair, cls.urls)
-        cls.claims = claims_module.Claims(cls.lan["client"], "cli0", lan_module.HARDWARE["client"],
-                                          cls.service[0])
+        cls.claims = claims_module.Claims(cls.lan["observer"], "cli0",
+                                          lan_module.HARDWARE["observer"], cls.service[0])
         cls.addClassCleanup(cls.claims.stop)
 
     def setUp(self):
