@@ -112,7 +112,7 @@ class Run {
     auto waiting = wire_.connection.waiting_requests();
     ASSERT(waiting.size() <= TaskTable::capacity);
     for (const auto& request : waiting) {
-      ASSERT(decode_stored_request(encode(request)) == request);
+      ASSERT(decode_stored_request(encode(request)).value() == request);
     }
     wire_.connection.resume(wire_.actions);
   }
