@@ -15,7 +15,7 @@ using Kind = MailboxKeeper::Outcome::Kind;
 //  disks missing or unreadable                         wait (disks missing)
 //  held Exclusive by the partner, or mailbox kept out  givewait
 //  forced by the operator                              claim
-//  mailbox unknown                                     wait, never serve
+//  mailbox unknown, or of another version              wait, never serve
 //  taken over, partner does not hold every disk        givewait (partner absent)
 //  engine not ready                                    wait; givewait if taken over: mbwait is a
 //  promise
@@ -34,7 +34,10 @@ BootDecision decide_boot(const BootView& view, NodeId self) {
                        : BootWait{NodeState::givewait, Reason::taken_over};
   }
   if (view.mailbox_kept_out) return BootWait{NodeState::givewait, Reason::taken_over};
-  if (!view.mailbox) return BootWait{.why = Reason::mailbox_unknown};
+  if (!view.mailbox) {
+    return BootWait{.why = view.mailbox_of_other_version ? Reason::version_mismatch
+                                                         : Reason::mailbox_unknown};
+  }
   bool taken_over = view.mailbox->taken_over_by == partner_of(self);
   if (!view.forced && taken_over && view.holding != Holding::shared_all) {
     return BootWait{NodeState::givewait, Reason::partner_absent_taken_over};
@@ -65,8 +68,14 @@ void Boot::start(World& world, Output& out) {
 void Boot::wait(BootWait what, Duration time, World& world, Output& out) {
   if (what.shown != shown_ || what.why != why_) {
     ++world.progress;
-    out.log(Severity::notice, "boot." + std::string(interconnect::name(what.shown)),
-            std::string(sentence(what.why)));
+    std::string text(sentence(what.why));
+    auto missing = world.missing(world.self());
+    if (what.why == Reason::disks_missing && !missing.empty()) {
+      text += " (missing:";
+      for (auto disk : missing) text += " " + std::to_string(disk);
+      text += ")";
+    }
+    out.log(Severity::notice, "boot." + std::string(interconnect::name(what.shown)), text);
   }
   shown_ = what.shown;
   why_ = what.why;
@@ -90,6 +99,7 @@ void Boot::decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out
       .holding = holding,
       .mailbox = mailbox,
       .mailbox_kept_out = kept_out,
+      .mailbox_of_other_version = other_version_,
       .partner_watches_earlier_boot = fresh && watched != BootNonce(0) && watched != world.nonce,
       .link_may_come = out.now() < started_ + timers.boot_link_wait &&
                        (world.link != ports::LinkState::ready || !world.monitor.stable()),
@@ -103,7 +113,8 @@ void Boot::decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out
       MARK(boot_waits_for_partner_decision);
       partner_wait_until_ = out.now() + timers.boot_partner_wait;
     }
-    bool unknown = waiting->why == Reason::mailbox_unknown;
+    bool unknown =
+        waiting->why == Reason::mailbox_unknown || waiting->why == Reason::version_mismatch;
     return wait(*waiting, unknown ? unknown_retry : timers.wait_poll, world, out);
   }
   if (mailbox) return claim(std::move(*mailbox), world, out);
@@ -228,6 +239,7 @@ void Boot::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Outpu
   if (auto* s = std::get_if<Reading>(&state_)) {
     auto holding = s->holding;
     bool known = outcome.kind == Kind::known;
+    other_version_ = outcome.other_version;
     if (known) world.mailbox(world.self()) = outcome.mailbox;
     decide(holding, known ? std::optional(outcome.mailbox) : std::nullopt,
            !known && outcome.kept_out, world, out);

@@ -18,6 +18,7 @@ struct BootView {
   Holding holding = Holding::unreadable;
   std::optional<Mailbox> mailbox;  // nothing: unknown
   bool mailbox_kept_out = false;
+  bool mailbox_of_other_version = false;
   bool partner_watches_earlier_boot = false;
   bool link_may_come = false;  // boot_link_wait has not passed and the link is not ready
   bool coordinated = false;    // we waited in givewait or mbwait before
@@ -111,6 +112,7 @@ class Boot {
   Instant started_{};
   std::optional<Instant> partner_wait_until_;
   bool forced_ = false;
+  bool other_version_ = false;  // the mailbox, when last read
 };
 
 }  // namespace duet::ha

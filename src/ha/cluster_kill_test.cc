@@ -85,7 +85,7 @@ void try_all(NodeId victim, Move move) {
   for (auto how : all_ways) {
     std::uint64_t n = 0;
     while (try_one(n, victim, how, move)) n += stride(37);
-    EXPECT_GT(n, 100U) << "the move has more steps than that";
+    EXPECT_GT(n, 60U) << "the move has more steps than that";
   }
 }
 

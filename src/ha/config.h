@@ -62,6 +62,10 @@ inline constexpr Duration io_retry = milliseconds(50);
 inline constexpr Duration keeper_retry = milliseconds(2);     // another mailbox write is under way
 inline constexpr Duration unknown_retry = milliseconds(500);  // reading an unknown mailbox
 inline constexpr Duration status_interval = seconds(1);       // reading the partner's mailbox
+// A node that cannot serve asks to be taken over when that lasts; and again after a pause, each
+// twice as long as the one before.
+inline constexpr Duration unwell_patience = seconds(3);
+inline constexpr Duration go_pause_min = seconds(60), go_pause_max = seconds(600);
 inline constexpr Duration offer_interval = seconds(1);
 inline constexpr Duration scheduling_gap = milliseconds(200);  // we ourselves were not running
 inline constexpr Instant never = Instant::max();

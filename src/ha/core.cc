@@ -211,7 +211,8 @@ void Core::on(const IdentityAssumed& event, Output& out) {
     bool served_before = takeover_.serving();
     takeover_.on_assumed(world_, out);
     if (!served_before && takeover_.serving()) {
-      giveback_.automatic().on_takeover(takeover_.trigger(), out.now());
+      auto trigger = takeover_.partner_unwell() ? Reason::partner_unwell : takeover_.trigger();
+      giveback_.automatic().on_takeover(trigger, out.now());
     }
   }
 }
@@ -318,9 +319,11 @@ bool Core::settle_once(Output& out) {
     for (auto& lease : world_.leases) lease.resume();
   }
   read_partner(out);
+  consider_going(out);
   bool changed = boot_.advance(world_, out) || leftovers_.advance(world_, out) ||
                  (!world_.suspended && takeover_.advance(world_, out)) ||
-                 (!world_.suspended && giveback_.advance(world_, takeover_, out)) ||
+                 (!world_.suspended &&
+                  giveback_.advance(world_, takeover_, giveback_vetoed(out.now()), out)) ||
                  departure_.advance(world_, out) || settle_halting(out) ||
                  durability_.advance(world_, served(), out);
   if (!world_.fenced) changed = changed || trigger_takeover(out);
@@ -334,55 +337,6 @@ bool Core::settle_once(Output& out) {
     return false;
   }
   return changed;
-}
-
-bool Core::trigger_takeover(Output& out) {
-  auto verdict = world_.verdict(out.now());
-  if (verdict != last_verdict_ && takeover_.idle()) {
-    last_verdict_ = verdict;
-    if (verdict == Verdict::dead) {
-      out.log(Severity::error, "partner.silent", std::string(sentence(Reason::partner_silent)));
-    } else {
-      out.log(Severity::info, "partner." + std::string(name(verdict)), "");
-    }
-  }
-  bool dead = verdict == Verdict::dead || verdict == Verdict::absent;
-  if (!dead)
-    dead_since_.reset();
-  else if (!dead_since_)
-    dead_since_ = out.now();
-  if (!boot_.up() || !leftovers_.done() || world_.suspended || !world_.engine ||
-      departure_.departing() || halting_ || !takeover_.may_begin(out.now())) {
-    return false;
-  }
-  const auto& mailbox = world_.mailbox(world_.partner());
-  if (mailbox && mailbox->taken_over_by == world_.self()) {
-    takeover_.begin({.trigger = Reason::resumed}, world_, out);
-    MARK(takeover_resumed);
-    return true;
-  }
-  const auto& timers = world_.config.timers;
-  // Silence is no arbiter when both are silent: the higher node yields a little (takeover.md).
-  auto patience = world_.self() > world_.partner() ? timers.tie_break_delay : Duration{};
-  switch (verdict) {
-    case Verdict::alive:
-      takeover_.forget_refusal();
-      return false;
-    case Verdict::suspect:
-      return false;
-    case Verdict::absent:
-      if (timers.cold_start_wait == Duration{}) return false;
-      patience += timers.cold_start_wait;
-      MARK(core_partner_absent);
-      [[fallthrough]];
-    case Verdict::dead:
-      if (out.now() < *dead_since_ + patience) return false;
-      break;
-    case Verdict::gone:
-      break;
-  }
-  takeover_.begin({.trigger = world_.monitor.reason(world_.watch, out.now())}, world_, out);
-  return true;
 }
 
 void Core::read_partner(Output& out) {
@@ -447,11 +401,11 @@ void Core::publish(Output& out) {
 }
 
 void Core::arm_timer(Output& out) {
-  Instant next =
-      std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(), leftovers_.next_time(),
-                takeover_.next_time(), giveback_.next_time(out.now()), departure_.next_time(),
-                durability_.next_time(), verifier_.next_time(), mirror_.next_time(),
-                health_.next_time(), halting_ ? halting_->retry : never});
+  Instant next = std::min(
+      {read_state_at_, beat_at_, status_at_, boot_.next_time(), leftovers_.next_time(),
+       takeover_.next_time(), giveback_.next_time(out.now()), departure_.next_time(),
+       durability_.next_time(), verifier_.next_time(), mirror_.next_time(), health_.next_time(),
+       halting_ ? halting_->retry : never, unwell_since_ ? go_at_ : never});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
   if (listening()) next = std::min(next, world_.watch.next_time());
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {
@@ -463,51 +417,6 @@ void Core::arm_timer(Output& out) {
   if (next == armed_) return;
   armed_ = next;
   out.act(SetTimer{timer, next});
-}
-
-// ---- ends ----
-
-// The gate of the acknowledgements is closed before anybody hears that we have left (P2).
-void Core::leave(Output& out) {
-  bool quiet = departure_.quiet();
-  begin_ending({.shown = NodeState::halted,
-                .why = Reason::handed_over,
-                .reboot = true,
-                .request = departure_.take_request(),
-                .text = quiet ? "handed over to the partner" : "the engine did not hand over"},
-               true, out);
-  if (quiet) world_.send(Departed{}, world_.monitor.nonce(), out);
-}
-
-void Core::begin_ending(Ending ending, bool stop_engine, Output& out) {
-  for (auto& lease : world_.leases) lease.stop(out);
-  if (stop_engine) out.act(StopEngine{});
-  ending.until = out.now() + (ending.engine_ended ? farewell : stop_wait);
-  ending_ = std::move(ending);
-}
-
-void Core::settle_ending(Output& out) {
-  if (ending_->until > out.now()) return;
-  if (ending_->request != 0) {
-    out.act(OperatorAnswer{
-        ending_->request,
-        ending_->engine_ended ? OperatorAnswer::Outcome::done : OperatorAnswer::Outcome::failed,
-        {}});
-  }
-  end_boot(ending_->reboot, ending_->text, out);
-}
-
-void Core::end_fenced(Output& out) {
-  MARK(core_fenced);
-  for (auto& lease : world_.leases) lease.stop(out);
-  out.act(StopEngine{});
-  out.log(Severity::error, "node.fenced", *world_.fenced);
-  end_boot(true, "fenced: " + *world_.fenced, out);
-}
-
-void Core::end_boot(bool reboot, std::string why, Output& out) {
-  ended_ = true;
-  out.act(EndBoot{reboot, std::move(why)});
 }
 
 }  // namespace duet::ha

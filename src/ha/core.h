@@ -101,6 +101,8 @@ class Core {
   void ask_partner(const OperatorRequest& request, std::vector<Reason> overrides, Output& out);
   Vetoes takeover_vetoes(Instant now) const;
   Vetoes giveback_vetoes(Instant now) const;
+  // By itself, as opposed to by an order that may override.
+  bool giveback_vetoed(Instant now) const;
   void halt(std::uint64_t request, Output& out);
   void on_halt_marked(const MailboxKeeper::Outcome& outcome, Output& out);
   bool settle_halting(Output& out);
@@ -114,6 +116,7 @@ class Core {
   void settle(Output& out);
   bool settle_once(Output& out);
   void route_mailboxes(Output& out);
+  void consider_going(Output& out);
   bool trigger_takeover(Output& out);
   void read_partner(Output& out);
   void publish(Output& out);
@@ -155,6 +158,9 @@ class Core {
   Instant status_at_ = never;
   Instant armed_ = never;
   std::optional<Instant> dead_since_;
+  std::optional<Instant> unwell_since_;  // we cannot serve and the partner could
+  Instant go_at_{};                      // then: when we ask to be taken over
+  Duration go_pause_{};                  // after the last time
   std::uint64_t heartbeat_ = 0;
   NodeState last_state_ = NodeState::booting;
   Verdict last_verdict_ = Verdict::suspect;

@@ -195,7 +195,7 @@ class Driver {
               .body = PanicNotice{}};
     switch (byte() % 10) {
       case 3:
-        m.body = PleaseTakeover{byte() * 100U, byte() % 2 == 0, byte(), {byte()}};
+        m.body = PleaseTakeover{byte() * 100U, byte() % 2 == 0, byte() % 2 == 0, byte(), {byte()}};
         break;
       case 4:
         m.body = TakeoverRefused{byte() % 4U, {byte()}};

@@ -103,10 +103,13 @@ void Core::please_takeover(const PleaseTakeover& please, Output& out) {
     refused.reasons[n++] = static_cast<std::uint8_t>(veto.reason);
   }
   if (n > 0) return world_.send(refused, world_.monitor.nonce(), out);
-  out.log(Severity::notice, "takeover.asked", "the partner wants to be taken over");
+  out.log(please.unwell ? Severity::error : Severity::notice, "takeover.asked",
+          please.unwell ? std::string(sentence(Reason::partner_unwell))
+                        : "the partner wants to be taken over");
   takeover_.begin({.trigger = Reason::operator_order,
                    .request = 0,
                    .asked = please.number,
+                   .unwell = please.unwell,
                    .force = please.force,
                    .overrides = std::move(overrides),
                    .countdown = milliseconds(please.countdown_ms)},

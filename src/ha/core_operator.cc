@@ -49,6 +49,7 @@ Vetoes Core::takeover_vetoes(Instant now) const {
        .departing = !departure_.idle(),
        .engine = world_.engine.has_value(),
        .disks_connected = world_.all_connected(world_.partner()),
+       .version_known = !world_.monitor.other_version(),
        .lease = world_.lease(world_.self()).until() > now,
        .mailbox_known = mailbox.has_value(),
        .log_here = here,
@@ -63,9 +64,15 @@ Vetoes Core::giveback_vetoes(Instant now) const {
       ha::giveback_vetoes({.serves_partner = takeover_.serving(),
                            .giving = giveback_.giving(),
                            .partner_waits = m.in(NodeState::givewait) || m.in(NodeState::mbwait),
-                           .partner_advances = Giveback::partner_waits(world_, now)});
+                           .partner_advances = Giveback::partner_waits(world_, now),
+                           .version_known = !world_.monitor.other_version()});
   complete_giveback(vetoes, readiness_facts(now));
   return vetoes;
+}
+
+bool Core::giveback_vetoed(Instant now) const {
+  return takeover_.serving() && !giveback_.giving() && world_.monitor.in(NodeState::mbwait) &&
+         !giveback_vetoes(now).empty();
 }
 
 void Core::takeover_order(const OperatorRequest& request, Output& out) {
@@ -86,6 +93,7 @@ void Core::takeover_order(const OperatorRequest& request, Output& out) {
   takeover_.begin({.trigger = Reason::operator_order,
                    .request = request.request,
                    .asked = 0,
+                   .unwell = false,
                    .force = request.force,
                    .overrides = std::move(*overrides),
                    .countdown = request.timeout},
@@ -226,7 +234,7 @@ Snapshot Core::snapshot(Instant now) const {
       .may_cancel = departure_.may_cancel() || takeover_.graceful(),
       .takeover_vetoes = takeover_vetoes(now),
       .giveback_vetoes = giveback_vetoes(now),
-      .auto_giveback = giveback_.automatic().plan(takeover_.serving(), false, now),
+      .auto_giveback = giveback_.automatic().plan(takeover_.serving(), giveback_vetoed(now), now),
       .uncoordinated = giveback_.uncoordinated(),
       .takeovers = giveback_.automatic().history(),
       .takeover_obstacle = {},
@@ -251,6 +259,7 @@ Snapshot Core::snapshot(Instant now) const {
     auto& i = s.identities[identity.value() - 1];
     i.identity = identity;
     i.served_here = serves[identity.value()];
+    i.missing_disks = world_.missing(identity);
     i.replayed = world_.replayed[identity.value()];
     i.lease_until = world_.lease(identity).until();
     if (const auto& mailbox = world_.mailbox(identity)) {

@@ -76,6 +76,8 @@ TEST(decide_boot, table) {
             "givewait/taken_over");
   EXPECT_EQ(with([](auto& v) { v.mailbox.reset(); }), "booting/mailbox_unknown");
   EXPECT_EQ(with([](auto& v) { v.mailbox.reset(), v.forced = true; }), "booting/mailbox_unknown");
+  EXPECT_EQ(with([](auto& v) { v.mailbox.reset(), v.mailbox_of_other_version = true; }),
+            "booting/version_mismatch");
   EXPECT_EQ(with([](auto& v) { v.nvram.reset(); }), "booting/awaiting_engine");
   EXPECT_EQ(with([&](auto& v) { v.mailbox = taken, v.holding = Holding::shared_all; }),
             "mbwait/awaiting_giveback");
@@ -112,6 +114,7 @@ TEST(decide_boot, never_claims_without_a_known_free_mailbox) {
                       .holding = holding,
                       .mailbox = {},
                       .mailbox_kept_out = bit(1),
+                      .mailbox_of_other_version = bit(7),
                       .partner_watches_earlier_boot = bit(2),
                       .link_may_come = bit(3),
                       .coordinated = bit(4),

@@ -93,7 +93,7 @@ void Giveback::retake(World& world, Takeover& takeover, Output& out) {
 //     +----------------------- ReReserving <---+                            Marking
 //     |                                              partner serves, or written |
 //     +-- given back, or retaken (deadline, dead, write failed) -- AwaitingUp <-+
-bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
+bool Giveback::advance(World& world, Takeover& takeover, bool vetoed, Output& out) {
   auto now = out.now();
   if (ordered_ && !giving() && now >= ordered_until_) {
     uncoordinated_ = false;
@@ -150,7 +150,7 @@ bool Giveback::advance(World& world, Takeover& takeover, Output& out) {
               re_reserve(world, out);
               return true;
             }
-            bool automatic = auto_.plan(true, false, now).why == AutoGivebackPlan::Why::now;
+            bool automatic = auto_.plan(true, vetoed, now).why == AutoGivebackPlan::Why::now;
             if (!ready || !(ordered_ || automatic)) return false;
             stop(s.nonce, world, out);
             return true;

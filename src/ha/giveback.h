@@ -27,7 +27,8 @@ class Giveback {
                const Takeover& takeover, Instant now);
   // The operator does not wait any longer for a partner that was given everything, uncoordinated.
   bool take_back(World& world, Takeover& takeover, Output& out);
-  bool advance(World& world, Takeover& takeover, Output& out);
+  // `vetoed`: not to be given back without an order.
+  bool advance(World& world, Takeover& takeover, bool vetoed, Output& out);
   bool on_completed(const DiskCompleted& event, Output& out);
   void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Takeover& takeover,
                   Output& out);

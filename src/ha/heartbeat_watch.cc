@@ -17,6 +17,7 @@ HeartbeatWatch::HeartbeatWatch(const Config& config)
 void HeartbeatWatch::restart(Instant now) {
   disks_.assign(disks_.size(), Disk{});
   last_.reset();
+  other_version_ = false;
   last_change_ = now;
   next_ = now;
   polled_ = now;
@@ -56,6 +57,11 @@ bool HeartbeatWatch::on_completed(const DiskCompleted& event, Output& out) {
     disk.since = out.now();
     // Only the partner's own heartbeats are a sign of its life; damage and our own are not.
     auto beat = decode_heartbeat(*bytes);
+    if (!first && !beat && beat.error().code == ErrorCode::unsupported_version) {
+      other_version_ = true;  // alive all the same
+      last_change_ = out.now();
+      return true;
+    }
     if (first || !beat || beat->cluster != cluster_ || beat->identity != partner_ ||
         beat->server != partner_) {
       return true;
@@ -68,7 +74,7 @@ bool HeartbeatWatch::on_completed(const DiskCompleted& event, Output& out) {
 }
 
 Channel HeartbeatWatch::channel(Instant now) const {
-  if (last_ && now - last_change_ < silence_) return Channel::fresh;
+  if ((last_ || other_version_) && now - last_change_ < silence_) return Channel::fresh;
   auto recent = std::ranges::count_if(
       disks_, [&](const Disk& disk) { return disk.seen && now - disk.read < silence_ / 2; });
   bool readable = static_cast<std::size_t>(recent) >= disks_.size() / 2 + 1;

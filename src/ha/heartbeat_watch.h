@@ -50,6 +50,7 @@ class HeartbeatWatch {
   Duration interval_, silence_;
   std::vector<Disk> disks_;
   std::optional<Heartbeat> last_;
+  bool other_version_ = false;  // heartbeats of a version that we do not speak were seen
   Instant last_change_{};
   Instant next_{};
   Instant polled_{};

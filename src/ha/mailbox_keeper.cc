@@ -72,12 +72,13 @@ void MailboxKeeper::finish_read() {
     }
   }
   if (best != nullptr) highest_generation_ = std::max(highest_generation_, best->generation);
+  outcome.other_version = done.other_version;
   if (done.other_version) {
     MARK(mailbox_other_version);
     outcome.why = "written by another version of Duet";
   } else if (contradiction) {
     outcome.why = "two different mailboxes of the same generation";
-  } else if (answered >= majority()) {
+  } else if (answered >= enough_to_read()) {
     outcome.kind = Kind::known;
     outcome.mailbox = *best;
   }

@@ -33,8 +33,9 @@ class MailboxKeeper {
     Mailbox mailbox;  // known: what was read; of a write: what was to be written
     // Every mailbox disk was read, not only a majority; of a write: every one took it.
     bool all_answered = false;
-    bool kept_out = false;  // unknown because a reservation keeps us out
-    std::string why;        // of unknown and write_failed
+    bool kept_out = false;       // unknown because a reservation keeps us out
+    bool other_version = false;  // unknown because another version wrote it
+    std::string why;             // of unknown and write_failed
   };
 
   MailboxKeeper(ClusterId cluster, NodeId identity, std::uint8_t disks)
@@ -84,6 +85,8 @@ class MailboxKeeper {
   };
 
   std::size_t majority() const { return disks_ / 2u + 1u; }
+  // So many disks that one of them has every completed write.
+  std::size_t enough_to_read() const { return disks_ + 1u - majority(); }
   void on_read(const Place& place, const Result<DiskReply>& reply);
   void finish_read();
   void write_copy(const std::vector<std::uint8_t>& disks, Output& out);

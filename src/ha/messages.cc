@@ -49,7 +49,9 @@ Result<decltype(Message::body)> decode_body(std::uint8_t kind, ByteReader& r) {
     }
     case 5: {
       PleaseTakeover please{.countdown_ms = r.get<std::uint32_t>()};
-      please.force = (r.get<std::uint32_t>() & 1) != 0;
+      auto flags = r.get<std::uint32_t>();
+      please.force = (flags & 1) != 0;
+      please.unwell = (flags & 2) != 0;
       please.number = r.get<std::uint64_t>();
       please.overrides = get_codes(r);
       return please;
@@ -109,7 +111,7 @@ std::vector<std::byte> encode(const Message& m) {
                  },
                  [&](const PleaseTakeover& please) {
                    w.put(please.countdown_ms);
-                   w.put(static_cast<std::uint32_t>(please.force));
+                   w.put((please.force ? 1U : 0U) | (please.unwell ? 2U : 0U));
                    w.put(please.number);
                    w.put_bytes(std::as_bytes(std::span(please.overrides)));
                  },

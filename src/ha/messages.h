@@ -40,6 +40,7 @@ using ReasonCodes = std::array<std::uint8_t, max_message_reasons>;  // unused on
 struct PleaseTakeover {
   std::uint32_t countdown_ms = 0;
   bool force = false;
+  bool unwell = false;       // no operator: it cannot serve its clients
   std::uint64_t number = 0;  // of the sender's boot, from 1
   ReasonCodes overrides{};
   bool operator==(const PleaseTakeover&) const = default;

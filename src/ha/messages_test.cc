@@ -32,7 +32,7 @@ TEST(messages, golden_bytes_of_graceful_takeover) {
   EXPECT_EQ(body(with(PleaseShutdown{.left_ms = 30000, .attempt = 2})),
             "30750000000000000200000000000000"
             "0000000000000000");
-  EXPECT_EQ(body(with(PleaseTakeover{30000, true, 3, {49, 50}})),
+  EXPECT_EQ(body(with(PleaseTakeover{30000, true, false, 3, {49, 50}})),
             "30750000010000000300000000000000"
             "3132000000000000");
   EXPECT_EQ(body(with(TakeoverRefused{3, {48, 51}})),
@@ -60,7 +60,8 @@ TEST(messages, round_trip) {
   for (const auto& m :
        {with(MirrorOffer{.port = 1, .persistent = false, .nvram = 2, .number = 3}),
         with(PanicNotice{}), with(PleaseDie{Epoch(9)}), with(PleaseShutdown{30000, 2}),
-        with(PleaseTakeover{30000, true, 3, {49, 50}}),
+        with(PleaseTakeover{30000, true, false, 3, {49, 50}}),
+        with(PleaseTakeover{30000, false, true, 3, {}}),
         with(TakeoverRefused{3, {40, 41, 42, 43, 44, 45, 46, 47}}), with(CancelShutdown{2}),
         with(ShutdownDeclined{63, 2}), with(ForcedTakeover{2}), with(Departed{})}) {
     EXPECT_EQ(decode_message(encode(m)).value(), m);

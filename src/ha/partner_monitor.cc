@@ -93,6 +93,9 @@ void PartnerMonitor::on_state_read(const Result<std::vector<std::byte>>& bytes, 
     return;
   }
   auto read = interconnect::decode_state_structure(*bytes);
+  if (!read && read.error().code == ErrorCode::unsupported_version) {
+    return on_other_version(*bytes, now);
+  }
   bool foreign = read && (read->cluster != config_.cluster || read->node != config_.partner());
   bool backwards = read && last_ && read->nonce == last_->nonce &&
                    (read->progress < last_->progress || read->heartbeat < last_->heartbeat);
@@ -104,6 +107,7 @@ void PartnerMonitor::on_state_read(const Result<std::vector<std::byte>>& bytes, 
     if (backwards) last_ = *read;
     return;
   }
+  other_version_.clear();
   bool first = !last_;
   bool reboot = last_ && last_->nonce != read->nonce;
   if (!first &&
@@ -126,6 +130,18 @@ void PartnerMonitor::on_state_read(const Result<std::vector<std::byte>>& bytes, 
     return;
   }
   if (serving_state(stable_->state) && stable_->nonce != void_) served_ = stable_->nonce;
+}
+
+// A newer or older partner lives, but what it says is not understood: nothing that it said before
+// counts any more.
+void PartnerMonitor::on_other_version(const std::vector<std::byte>& bytes, Instant now) {
+  MARK(partner_of_another_version);
+  ++invalid_;
+  if (bytes != other_version_) last_change_ = now;
+  other_version_ = bytes;
+  reader_.reset();
+  last_.reset();
+  stable_.reset();
 }
 
 void PartnerMonitor::forget_served() {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "ha/config.h"
 #include "ha/heartbeat_watch.h"
@@ -69,11 +70,14 @@ class PartnerMonitor {
   bool in(NodeState state) const { return stable_ && stable_->state == state; }
   // Its progress counter grew within the last `within`.
   bool makes_progress(Instant now, Duration within) const { return now - progress_at_ < within; }
+  // Its structure, as last read, is of a version that we do not speak.
+  bool other_version() const { return !other_version_.empty(); }
   Instant last_change() const { return last_change_; }
   std::uint64_t invalid_states() const { return invalid_; }
   std::uint64_t illegal_states() const { return illegal_; }
 
  private:
+  void on_other_version(const std::vector<std::byte>& bytes, Instant now);
   Says says() const;
   bool rebooted() const;
 
@@ -87,6 +91,7 @@ class PartnerMonitor {
   BootNonce departed_;  // boot that said that it has stopped
   BootNonce void_;      // boot of the structure that a newer heartbeat has outlived
   BootNonce beating_;
+  std::vector<std::byte> other_version_;  // the structure as read; empty: of ours
   std::uint64_t invalid_ = 0, illegal_ = 0;
 };
 

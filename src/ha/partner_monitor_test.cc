@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/coverage_expect.h"
+#include "base/crc32c.h"
 #include "disk/areas.h"
 
 namespace duet::ha {
@@ -80,9 +82,17 @@ class Monitor : public ::testing::Test {
     auto bytes = interconnect::encode(s);
     monitor->on_state_read(std::vector<std::byte>(bytes.begin(), bytes.end()), now);
   }
+  void read_version_2() {
+    ++s.heartbeat;
+    auto bytes = interconnect::encode(s);
+    store_le(bytes.data() + 4, std::uint16_t{2});
+    store_le(bytes.data(), crc32c(Bytes(bytes).subspan(4)));
+    monitor->on_state_read(std::vector<std::byte>(bytes.begin(), bytes.end()), now);
+  }
   void fail_read() { monitor->on_state_read(fail(ErrorCode::disconnected, ""), now); }
   // One round of heartbeat reads; `counter` is what the partner has written.
-  void beat(std::uint64_t count, std::uint64_t nonce = 77, bool readable = true) {
+  void beat(std::uint64_t count, std::uint64_t nonce = 77, bool readable = true,
+            std::uint32_t version = 1) {
     Actions actions;
     Output out(now, actions, last);
     watch->on_time(out);
@@ -96,7 +106,11 @@ class Monitor : public ::testing::Test {
       auto& command = std::get<DiskCommand>(action);
       EXPECT_EQ(std::get<ReadBlock>(command.operation).offset, disk::heartbeat_block.offset);
       Result<DiskReply> reply = fail(ErrorCode::disconnected, "");
-      if (readable) reply = DiskReply{encode(h)};
+      auto block = encode(h);
+      store_le(block.data() + 8, version);
+      store_le(block.data() + 12, std::uint32_t{0});
+      store_le(block.data() + 12, crc32c(block));
+      if (readable) reply = DiskReply{block};
       watch->on_completed({command.command, reply}, out);
       monitor->on_heartbeat(*watch);
     }
@@ -323,6 +337,37 @@ TEST_F(Monitor, illegal_and_invalid_reads_are_unknown_and_counted) {
   monitor->on_state_read(std::vector<std::byte>(3), now);
   EXPECT_EQ(monitor->invalid_states(), invalid + 5);
   EXPECT_EQ(verdict(), Verdict::alive);
+}
+
+// Unknown is neither dead nor anything that it said before.
+TEST_F(Monitor, a_partner_of_another_version_is_suspect_while_it_lives) {
+  s.state = NodeState::givewait;
+  healthy(1000);
+  EXPECT_TRUE(monitor->in(NodeState::givewait));
+  EXPECT_MARK(partner_of_another_version);
+  for (int i = 0; i < 100; ++i) {
+    now += milliseconds(50);
+    read_version_2();
+    if (i % 2 == 0) beat(++counter, 78, true, 2);
+    EXPECT_FALSE(monitor->in(NodeState::givewait));
+    EXPECT_TRUE(monitor->other_version());
+    if (i > 20) EXPECT_EQ(verdict(), Verdict::suspect);
+  }
+  s.nonce = BootNonce(79);
+  s.state = NodeState::up;
+  healthy(200);
+  EXPECT_FALSE(monitor->other_version());
+  EXPECT_TRUE(monitor->in(NodeState::up));
+}
+
+TEST_F(Monitor, heartbeats_of_another_version_are_a_sign_of_life) {
+  healthy(1000);
+  for (int i = 0; i < 100; ++i) {
+    now += milliseconds(50);
+    fail_read();
+    if (i % 2 == 0) beat(++counter, 77, true, 2);
+    EXPECT_NE(verdict(), Verdict::dead) << i;
+  }
 }
 
 TEST_F(Monitor, never_seen_is_absent) {

@@ -238,7 +238,7 @@ std::string_view sentence(Reason reason) {
     case Reason::inventory_mismatch:
       return "the two nodes do not see the same disks";
     case Reason::version_mismatch:
-      return "the partner's version is one that this node does not speak";
+      return "the partner, or what it wrote, is of a version that this node does not speak";
     case Reason::survivor_unwell:
       return "this node itself is not fit to serve clients";
     case Reason::partner_unwell:

@@ -21,6 +21,7 @@ struct IdentitySnapshot {
   NodeId identity;
   NodeId server;  // by the mailbox; 0: unknown
   bool served_here = false;
+  std::vector<std::uint8_t> missing_disks;  // without a path from here, by index
   bool mailbox_known = false;
   Epoch epoch;
   Durability durability = Durability::write_through;

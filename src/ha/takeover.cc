@@ -128,7 +128,10 @@ bool Takeover::still_wanted(const World& world, Instant now) const {
 }
 
 void Takeover::on_checked(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
-  if (outcome.kind != Kind::known) return refuse(Reason::mailbox_unknown, world, out);
+  if (outcome.kind != Kind::known) {
+    auto why = outcome.other_version ? Reason::version_mismatch : Reason::mailbox_unknown;
+    return refuse(why, world, out);
+  }
   world.mailbox(world.partner()) = outcome.mailbox;
   const auto& m = outcome.mailbox;
   if (!still_wanted(world, out.now())) {

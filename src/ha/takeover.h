@@ -19,6 +19,7 @@ struct TakeoverOrder {
   Reason trigger = Reason::none;
   std::uint64_t request = 0;        // of the operator, 0: none
   std::uint64_t asked = 0;          // number of the partner's please takeover, 0: none
+  bool unwell = false;              // the partner asked by itself: it cannot serve
   bool force = false;               // all soft vetoes are overridden
   std::vector<Reason> overrides{};  // single ones
   Duration countdown = seconds(30);
@@ -81,6 +82,7 @@ class Takeover {
   Epoch epoch() const { return holding() ? epoch_ : Epoch(0); }
   std::string_view step() const;  // for status
   Reason trigger() const { return order_.trigger; }
+  bool partner_unwell() const { return order_.unwell; }
   std::uint64_t asked() const { return idle() ? 0 : order_.asked; }  // by the partner
   std::optional<Instant> countdown_ends() const;
   Reason refusal() const { return refusal_; }  // why the last attempt ended without serving

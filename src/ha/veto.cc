@@ -37,6 +37,7 @@ Vetoes takeover_vetoes(const TakeoverView& v) {
   add(vetoes, v.departing, Reason::departing);
   add(vetoes, !v.engine, Reason::awaiting_engine);
   add(vetoes, !v.disks_connected, Reason::partner_disks_unreachable);
+  add(vetoes, !v.version_known, Reason::version_mismatch);
   add(vetoes, v.up && !v.lease, Reason::no_lease);
   add(vetoes, !v.mailbox_known, Reason::mailbox_unknown);
   add(vetoes, v.mailbox_known && v.engine && !v.log_here, Reason::log_not_here);
@@ -49,6 +50,7 @@ Vetoes giveback_vetoes(const GivebackView& v) {
   add(vetoes, !v.serves_partner, Reason::not_taken_over);
   if (!v.serves_partner) return vetoes;
   add(vetoes, v.giving, Reason::busy);
+  add(vetoes, !v.version_known, Reason::version_mismatch);
   add(vetoes, !v.partner_waits, Reason::partner_not_waiting);
   add(vetoes, v.partner_waits && !v.partner_advances, Reason::partner_makes_no_progress);
   return vetoes;

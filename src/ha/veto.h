@@ -27,6 +27,7 @@ struct TakeoverView {
   bool departing = false;
   bool engine = true;
   bool disks_connected = true;
+  bool version_known = true;  // of the partner
   bool lease = true;
   bool mailbox_known = true;
   bool log_here = true;
@@ -39,6 +40,7 @@ struct GivebackView {
   bool giving = false;
   bool partner_waits = true;  // it says so
   bool partner_advances = true;
+  bool version_known = true;
 };
 Vetoes giveback_vetoes(const GivebackView& view);
 

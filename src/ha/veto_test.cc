@@ -27,6 +27,7 @@ TEST(takeover_vetoes, one_for_each_thing_that_is_missing) {
            Row{[](auto& v) { v.departing = true; }, Reason::departing, true},
            Row{[](auto& v) { v.engine = false; }, Reason::awaiting_engine, true},
            Row{[](auto& v) { v.disks_connected = false; }, Reason::partner_disks_unreachable, true},
+           Row{[](auto& v) { v.version_known = false; }, Reason::version_mismatch, true},
            Row{[](auto& v) { v.lease = false; }, Reason::no_lease, true},
            Row{[](auto& v) { v.mailbox_known = false; }, Reason::mailbox_unknown, true},
            Row{[](auto& v) { v.log_here = false; }, Reason::log_not_here, false},
@@ -61,6 +62,8 @@ TEST(giveback_vetoes, table) {
   EXPECT_EQ(reasons(giveback_vetoes({.giving = true})), std::vector{Reason::busy});
   EXPECT_EQ(reasons(giveback_vetoes({.partner_waits = false, .partner_advances = false})),
             std::vector{Reason::partner_not_waiting});
+  EXPECT_EQ(reasons(giveback_vetoes({.version_known = false})),
+            std::vector{Reason::version_mismatch});
   EXPECT_EQ(reasons(giveback_vetoes({.partner_advances = false})),
             std::vector{Reason::partner_makes_no_progress});
 }

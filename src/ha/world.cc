@@ -5,6 +5,15 @@
 
 namespace duet::ha {
 
+std::vector<std::uint8_t> World::missing(NodeId identity) const {
+  std::vector<std::uint8_t> disks;
+  const auto& paths = connected[identity.value()];
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    if (!paths[i]) disks.push_back(static_cast<std::uint8_t>(i));
+  }
+  return disks;
+}
+
 std::optional<HealthRecord> World::fresh_partner_health(Instant now) const {
   if (!partner_health || partner_health->boot != monitor.nonce()) return {};
   if (now - partner_health_at > health_record_life) return {};

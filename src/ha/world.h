@@ -47,6 +47,7 @@ struct World {
   const std::optional<Mailbox>& mailbox(NodeId identity) const {
     return mailboxes[identity.value() - 1];
   }
+  std::vector<std::uint8_t> missing(NodeId identity) const;  // disks without a path, by index
   bool all_connected(NodeId identity) const {
     for (bool c : connected[identity.value()]) {
       if (!c) return false;

@@ -1,0 +1,255 @@
+// Cases of docs/protocols/hard_cases.md that need a pair: double failures, damaged and foreign
+// mailboxes, a node that asks to be taken over (cluster.h).
+#include <gtest/gtest.h>
+
+#include "base/coverage_expect.h"
+#include "base/crc32c.h"
+#include "disk/areas.h"
+#include "ha/cluster.h"
+
+namespace duet::ha::testing {
+namespace {
+
+using Outcome = OperatorAnswer::Outcome;
+
+#define EXPECT_CLEAN(cluster)                                                           \
+  EXPECT_TRUE((cluster).violations().empty()) << (cluster).violations().front() << "\n" \
+                                              << (cluster).history()
+
+bool both_mirrored(const Cluster& c) {
+  for (auto node : {red, blue}) {
+    if (c.state(node) != NodeState::up || !c.serves(node, node)) return false;
+    if (c.mode_in_mailbox(node) != Durability::mirrored) return false;
+  }
+  return true;
+}
+bool survivor_serves_both(const Cluster& c, NodeId survivor) {
+  return c.serves(survivor, red) && c.serves(survivor, blue) &&
+         c.state(survivor) == NodeState::taken_over_partner;
+}
+void start(Cluster& c) {
+  c.power_on(red);
+  c.power_on(blue);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)))
+      << c.describe() << c.history();
+  c.run_for(seconds(1));
+}
+
+class HardCase : public ::testing::TestWithParam<std::uint64_t> {
+ protected:
+  Options options(bool auto_giveback = false) const {
+    Options o;
+    o.seed = GetParam();
+    o.auto_giveback = auto_giveback;
+    return o;
+  }
+  static void damage(Cluster& c, DiskRef disk) {
+    for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
+      c.disk(disk).write(disk::mailbox_copy(copy).offset, std::vector<std::byte>(4096));
+    }
+  }
+  // As a newer Duet would write it.
+  static void make_newer(Cluster& c, NodeId identity) {
+    for (std::uint8_t i = 0; i < mailbox_disks; ++i) {
+      for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
+        auto block = c.disk({identity, i}).read(disk::mailbox_copy(copy).offset);
+        store_le(block.data() + 8, std::uint32_t{2});
+        store_le(block.data() + 12, std::uint32_t{0});
+        store_le(block.data() + 12, crc32c(block));
+        c.disk({identity, i}).write(disk::mailbox_copy(copy).offset, block);
+      }
+    }
+  }
+  static HealthRecord report(Module module, Health health) {
+    HealthRecord r;
+    r.health = health;
+    r.modules = {{module, health, Finding::none, ""}};
+    return r;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, HardCase, ::testing::Range<std::uint64_t>(1, 6));
+
+TEST_P(HardCase, the_survivor_of_a_takeover_reboots_and_serves_both_again) {
+  Cluster c(options());
+  start(c);
+  c.power_off(red);
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(5)));
+  c.run_for(seconds(1));
+  EXPECT_MARK(takeover_resumed);
+  c.power_off(blue);
+  c.run_for(milliseconds(500));
+  c.power_on(blue);
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(10)))
+      << c.describe() << c.history();
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, the_survivor_panics_while_the_repaired_node_waits) {
+  Cluster c(options());
+  start(c);
+  c.panic_engine(red);
+  ASSERT_TRUE(c.run_until([&] { return c.state(red) == NodeState::mbwait; }, seconds(5)));
+  c.run_for(seconds(1));
+  c.panic_engine(blue);
+  ASSERT_TRUE(c.run_until([&] { return c.boots(blue) == 2; }, seconds(5)));
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(10)))
+      << "red may not serve: what blue acknowledged for it is in blue's NVRAM" << c.describe()
+      << c.history();
+  c.run_for(seconds(1));
+  c.order(blue, OperatorVerb::giveback, red);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10))) << c.history();
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, both_lose_power_and_come_back_together) {
+  for (int skew : {0, 50, 400, 2000}) {
+    Cluster c(options(true));
+    start(c);
+    c.power_off(red);
+    c.power_off(blue);
+    c.run_for(seconds(5));
+    auto first = GetParam() % 2 == 0 ? red : blue;
+    c.power_on(first);
+    c.run_for(milliseconds(skew));
+    c.power_on(partner_of(first));
+    ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20)))
+        << skew << c.describe() << c.history();
+    EXPECT_CLEAN(c);
+  }
+}
+
+TEST_P(HardCase, one_returns_alone_with_the_mirror_of_the_other) {
+  Cluster c(options(true));
+  start(c);
+  c.power_off(red);
+  c.power_off(blue);
+  c.run_for(seconds(5));
+  c.power_on(blue);
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(20)))
+      << c.describe() << c.history();
+  c.power_on(red);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20))) << c.history();
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, a_mailbox_disk_that_holds_nothing_valid_is_repaired) {
+  for (std::uint8_t disks : {2, 3, 4}) {
+    for (std::uint8_t damaged = 0; damaged < std::min<int>(disks, mailbox_disks); ++damaged) {
+      auto o = options(true);
+      o.disks = disks;
+      Cluster c(o);
+      start(c);
+      c.power_off(red);
+      c.power_off(blue);
+      damage(c, {red, damaged});
+      c.power_on(red);
+      c.power_on(blue);
+      ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20)))
+          << int{disks} << c.describe() << c.history();
+      auto block = c.disk({red, damaged}).read(disk::mailbox_copy(0).offset);
+      ASSERT_TRUE(decode_mailbox(block));
+      EXPECT_EQ(decode_mailbox(block)->generation, c.mailbox(red)->generation);
+      EXPECT_CLEAN(c);
+    }
+  }
+}
+
+TEST_P(HardCase, a_disk_with_an_older_mailbox_does_not_turn_back_the_epoch) {
+  Cluster c(options(true));
+  start(c);
+  auto old = c.disk({red, 1}).read(disk::mailbox_copy(0).offset);
+  c.panic_engine(red);
+  ASSERT_TRUE(c.run_until([&] { return c.logged(blue, "giveback.done"); }, seconds(10)));
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)));
+  auto epoch = c.mailbox(red)->epoch;
+  c.power_off(red);
+  c.power_off(blue);
+  for (std::uint8_t disk : {1, 2}) {
+    for (int copy : {0, 1}) c.disk({red, disk}).write(disk::mailbox_copy(copy).offset, old);
+  }
+  c.power_on(red);
+  c.power_on(blue);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20))) << c.history();
+  EXPECT_GT(c.mailbox(red)->epoch, epoch);
+  for (std::uint8_t disk : {0, 1, 2}) {
+    auto m = decode_mailbox(c.disk({red, disk}).read(disk::mailbox_copy(1).offset));
+    ASSERT_TRUE(m);
+    EXPECT_EQ(m->epoch, c.mailbox(red)->epoch) << "rewritten everywhere";
+  }
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, a_mailbox_of_another_version_holds_everything) {
+  Cluster c(options());
+  start(c);
+  c.power_off(red);
+  make_newer(c, red);
+  c.run_for(seconds(5));
+  EXPECT_FALSE(c.serves(blue, red));
+  EXPECT_EQ(c.snapshot(blue).last_refusal, Reason::version_mismatch);
+  auto request =
+      c.order(blue, OperatorRequest{.verb = OperatorVerb::takeover, .node = red, .force = true});
+  c.run_for(seconds(1));
+  EXPECT_EQ(c.answer_to(request)->outcome, Outcome::refused);
+  c.power_on(red);
+  c.run_for(seconds(10));
+  EXPECT_FALSE(c.serves(red, red));
+  EXPECT_EQ(c.snapshot(red).why, Reason::version_mismatch);
+}
+
+TEST_P(HardCase, missing_disks_are_named) {
+  Cluster c(options());
+  c.cut_path(red, {red, 3});
+  c.power_on(red);
+  c.power_on(blue);
+  c.run_for(seconds(2));
+  EXPECT_EQ(c.snapshot(red).why, Reason::disks_missing);
+  EXPECT_EQ(c.snapshot(red).identities[0].missing_disks, std::vector<std::uint8_t>{3});
+  c.restore_path(red, {red, 3});
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)));
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, a_node_without_its_clients_network_asks_to_be_taken_over) {
+  Cluster c(options(true));
+  start(c);
+  EXPECT_MARK(core_asks_to_be_taken_over);
+  c.send(blue, HealthChanged{report(Module::network, Health::good)});
+  c.send(red, HealthChanged{report(Module::network, Health::failed)});
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(8)))
+      << c.describe() << c.history();
+  EXPECT_TRUE(c.logged(red, "departure.handed_over"));
+  EXPECT_EQ(c.snapshot(blue).auto_giveback.takeovers, 1U) << "the breaker counts it";
+  ASSERT_TRUE(c.run_until([&] { return c.state(red) == NodeState::mbwait; }, seconds(5)));
+  c.send(red, HealthChanged{report(Module::network, Health::failed)});
+  c.run_for(seconds(3));
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, nobody_asks_a_partner_that_is_no_better) {
+  Cluster c(options());
+  start(c);
+  c.send(blue, HealthChanged{report(Module::network, Health::failed)});
+  c.send(red, HealthChanged{report(Module::network, Health::failed)});
+  c.run_for(seconds(20));
+  EXPECT_FALSE(c.logged(red, "departure.asking"));
+  EXPECT_FALSE(c.logged(blue, "departure.asking"));
+  EXPECT_TRUE(both_mirrored(c));
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, a_node_that_lost_its_disks_is_taken_over) {
+  Cluster c(options());
+  start(c);
+  c.send(blue, HealthChanged{report(Module::disks, Health::good)});
+  for (std::uint8_t i = 0; i < 4; ++i) c.cut_path(red, {red, i});
+  c.run_for(seconds(1));
+  EXPECT_FALSE(c.serves(red, red)) << "no lease without its disks";
+  c.send(red, HealthChanged{report(Module::disks, Health::failed)});
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(20)))
+      << c.describe() << c.history();
+  EXPECT_CLEAN(c);
+}
+
+}  // namespace
+}  // namespace duet::ha::testing
