@@ -5,6 +5,7 @@
 
 #include <array>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -39,6 +40,8 @@ class Interconnects {
     unsigned late_writes_per_10000 = 0;       // a mirror write is seconds on its way
   };
   Faults faults;
+  // Told when a write of the partner changes the NVRAM of `node` although its window is closed.
+  std::function<void(NodeId node)> on_stray_write;
   // What `from` sends does not arrive until then.
   void cut(NodeId from, Instant until);
   void heal();

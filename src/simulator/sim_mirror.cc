@@ -181,6 +181,7 @@ void SimMirror::write(std::uint64_t offset, std::uint64_t length, ports::Done<vo
 void SimMirror::land(const Shared& connection, std::uint64_t id, std::uint64_t offset,
                      std::vector<std::byte> bytes) {
   if (!connection->open_at_target) return;
+  if (incoming_ != connection && cables_.on_stray_write) cables_.on_stray_write(self_);
   auto& random = cables_.random();
   if (connection->writer == nullptr) {  // died while it was sending
     nvram_.land_torn(offset, bytes, random);

@@ -73,6 +73,10 @@ World::World(WorldOptions options)
   if (shape_.managed_addresses) clients_->manage_addresses();
   interconnects_ = std::make_unique<Interconnects>(*outside_, random_, options_.sabotage);
   interconnects_->hardware = shape_.hardware_rdma;
+  interconnects_->on_stray_write = [this](NodeId node) {
+    violate("I3", fmt::format("the partner writes into the NVRAM of {}, whose window is closed",
+                              config(node).name_of(node)));
+  };
   for (std::uint8_t n : {1, 2}) make_shelf(NodeId(n));
   for (std::uint8_t n : {1, 2}) {
     nodes_[n] =
