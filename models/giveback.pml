@@ -273,7 +273,7 @@ end:
   :: b == fence_0 -> fence(0, fence_1)
   :: b == fence_1 -> fence(1, fence_2)
   :: b == fence_2 -> fence(2, fence_again)
-  :: d_step { b == fence_again -> if :: HELD(0) == ALONE -> b = confirming :: else -> b = back_0 fi }
+  :: d_step { b == fence_again -> if :: HELD(0) == ALONE -> b = confirming :: else -> b = back_0 fi } /* lost: never reached, a claim stands down */
   :: d_step { b == confirming ->
 #ifndef WITHOUT_REREADING_FENCED
        read_box(); confirmed = best;

@@ -119,7 +119,7 @@ end:
 #else
   :: d_step { n[i].is == fence_2 -> id[J].held[2] = ALONE; n[i].is = fence_again }
 #endif
-  :: d_step { n[i].is == fence_again -> if :: id[J].held[0] == ALONE -> n[i].is = confirming :: else -> n[i].is = back_0 fi }
+  :: d_step { n[i].is == fence_again -> if :: id[J].held[0] == ALONE -> n[i].is = confirming :: else -> n[i].is = back_0 fi } /* lost: never reached, a claim stands down */
   :: d_step { n[i].is == confirming -> if :: MINE -> n[i].read = id[J].epoch; n[i].is = marking :: else -> end_boot(off) fi }
   :: d_step { n[i].is == marking && id[J].held[0] == ALONE ->
        must(I5_epochs_never_decrease, n[i].read + 1 > id[J].epoch);
