@@ -67,8 +67,10 @@ Result<std::vector<Reason>> parse_overrides(const std::vector<std::string>& name
     auto* found = std::ranges::find(soft_reasons, text, [](Reason r) { return name(r); });
     if (found == soft_reasons.end()) {
       std::string known;
-      for (auto reason : soft_reasons)
-        known += (known.empty() ? "" : ", ") + std::string(name(reason));
+      for (auto reason : soft_reasons) {
+        if (!known.empty()) known += ", ";
+        known += name(reason);
+      }
       return fail(ErrorCode::refused,
                   "there is no veto '" + text + "' that could be overridden; there are " + known);
     }
