@@ -79,6 +79,7 @@ class Chaos:
               + (f" ({'; '.join(self.stage.notes)})" if self.stage.notes else ""), flush=True)
 
     def check(self, reports):
+        checks.no_panic_but_ours(self.pair, self.stage)
         checks.one_server_each(reports)
         checks.reservations_of_home_nodes(self.pair, reports)
         t = pair_module.boottime_ns()

@@ -64,6 +64,13 @@ class SplitService:
                 raise Unclean(f"both nodes serve {name}: {x} {y}")
 
 
+def no_panic_but_ours(pair, stage):
+    """A takeover heals a crash so well that it would go unnoticed."""
+    for event in pair.events.since(stage.began, "node.panic"):
+        if event.node not in stage.touched:
+            raise Unclean(f"the engine of {event.node} panicked by itself: {event.text}")
+
+
 def nothing_lost(load):
     for number, lun in enumerate(load.status()):
         for what in ("lost", "bad_reads", "hard_errors"):

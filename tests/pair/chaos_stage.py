@@ -39,7 +39,7 @@ class Stage:
         self.began = pair_module.boottime_ns()  # of the round
         self.down = set()       # nodes that we ended
         self.stopped = {}       # node: pids
-        self.signalled = {}     # node: how often its engine was ended by us
+        self.touched = set()    # nodes whose processes got a signal from us in this round
         self.notes = []         # of this round
         self._orders = []
         self._burners = []
@@ -47,6 +47,7 @@ class Stage:
     def begin_round(self):
         self.began = pair_module.boottime_ns()
         self.notes = []
+        self.touched = set()
 
     def perform(self, step):
         verb, *words = step.split()
@@ -66,6 +67,7 @@ class Stage:
 
     def _signal(self, name, part, number):
         pids = self._pids(name, part)
+        self.touched.add(name)
         if not pids:
             self.note(f"no {part} of {name} to signal")
         for pid in pids:
