@@ -175,6 +175,7 @@ void IdentityService::replay() {
   }
   // A record that names no LUN takes all of the pool offline: no consistency point would ever come.
   if (storage_->state() != filesystem::StorageState::active) {
+    MARK(replay_not_applicable);
     return failed("the log cannot be applied: " + storage_->health());
   }
   if (end.sequence <= storage_->position().sequence) return serve();
@@ -196,6 +197,7 @@ Status IdentityService::apply_log(nvlog::LogPosition& end) {
   bool damaged = plan->reason == nvlog::ReplayEnd::lost ||
                  (plan->reason == nvlog::ReplayEnd::unfinished && !home());
   if (damaged) {
+    MARK(replay_refused_damaged);
     return fail(ErrorCode::invalid,
                 "the log is damaged, acknowledged writes may be lost: " + plan->why);
   }
@@ -279,6 +281,7 @@ void IdentityService::export_lun(const filesystem::LunInfo& lun) {
 }
 
 void IdentityService::failed(const std::string& why) {
+  MARK(assume_failed_in_engine);
   ++attempt_;
   stop_everything();
   // Not meant to write: not able to.

@@ -103,6 +103,7 @@ bool LoggedStorage::try_submit(Waiting& change) {
   const auto& record = *change.record;
   if (auto admitted = storage_.admit(record); !admitted) {
     if (admitted.error().code != ErrorCode::busy) return finish(admitted.error());
+    MARK(log_waits_for_memory);
     storage_.start_consistency_point();
     return false;
   }
@@ -110,6 +111,7 @@ bool LoggedStorage::try_submit(Waiting& change) {
   schedule_commit();
   if (!sequence) {
     if (sequence.error().code != ErrorCode::no_space) return finish(sequence.error());
+    MARK(log_waits_for_space);
     return false;  // the commit demands a consistency point, which resumes us
   }
   unacknowledged_.push_back({*sequence, scheduler_.now(), change.touched, std::move(change.done)});

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "base/coverage.h"
+
 namespace duet::node {
 namespace {
 
@@ -397,6 +399,7 @@ void Supervisor::engine_said(Bytes bytes) {
   auto message = unarchive<FromEngine>(bytes);
   if (!message) {
     note(ha::Severity::error, "engine.malformed", "a message of the engine cannot be read");
+    MARK(engine_message_malformed);
     ports_.engine.kill();
     return;
   }
@@ -515,6 +518,7 @@ void Supervisor::operate(ha::OperatorRequest request, OperatorDone done) {
     return;
   }
   if (between_boots_) {  // nobody would ever answer
+    MARK(operator_refused_between_boots);
     done({0, ha::OperatorAnswer::Outcome::refused, {"this node is rebooting"}});
     return;
   }
