@@ -299,6 +299,7 @@ void IscsiServer::retire(Client& client) {
     return;
   }
   if (clients_.erase(client.number) == 0) return;
+  client.server = nullptr;  // its stream may outlive us while it closes
   if (Target* target = find_target(client.portal->target_name)) look_whether_gone(*target);
   // Someone may have waited for this. Not now: we may be deep in the call of a backend.
   scheduler_.post([this, alive = alive_] {
