@@ -1,5 +1,6 @@
-// What the `duet` command and the daemon of a node say to each other over the control socket. One
-// build on both sides; a request gets the replies named beside it.
+// What the `duet` command and the daemon of a node say to each other over the control socket, or
+// through duet-apid. A request gets the replies named beside it. A message is one byte, the version
+// of this protocol, and an archive: the other side may be of another build, and says so.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +29,17 @@ struct EventsQuery {  // EventItem for each kept event, then for new ones if `fo
   }
 };
 enum class Verb : std::uint8_t { takeover, giveback, halt, cancel };
+struct HealthQuery {  // HealthReport
+  template <class A>
+  void fields(A&) {}
+};
+struct CheckQuery {  // CheckReport, within seconds: disks are read
+  template <class A>
+  void fields(A&) {}
+};
 struct Operate {  // OperateReply: `accepted` at once, then the end of the job
   Verb verb{};
-  NodeId node;
+  NodeId node;  // cancel: 0 stands for the one whose takeover is under way at this node
   bool force = false;
   std::vector<std::string> overrides{};  // of single vetoes, by name
   std::uint32_t timeout_ms = 30'000;     // takeover: the countdown
@@ -68,8 +77,8 @@ struct DiskList {  // DiskReport
   void fields(A&) {}
 };
 
-using Request =
-    std::variant<StatusQuery, EventsQuery, Operate, LunCreate, LunDelete, LunList, DiskList>;
+using Request = std::variant<StatusQuery, EventsQuery, Operate, LunCreate, LunDelete, LunList,
+                             DiskList, HealthQuery, CheckQuery>;
 
 // ---- replies ----
 
@@ -94,12 +103,23 @@ struct IdentityStatus {
         a(consistency_points);
   }
 };
-struct Possible {  // whether something could be done now, and if not, why
-  bool possible = false;
-  std::vector<std::string> reasons;
+struct Veto {  // why a move is refused now
+  std::string name;
+  bool hard = true;  // else --override=name, or --force
+  std::string text;
+  std::string detail;  // which disk, ...; may be empty
+  std::string cure;    // what clears it; may be empty
   template <class A>
   void fields(A& a) {
-    a(possible), a(reasons);
+    a(name), a(hard), a(text), a(detail), a(cure);
+  }
+};
+struct Possible {  // whether something could be done now, and if not, why
+  bool possible = false;
+  std::vector<Veto> vetoes;
+  template <class A>
+  void fields(A& a) {
+    a(possible), a(vetoes);
   }
 };
 struct Counter {
@@ -129,6 +149,14 @@ struct StatusReport {
   bool mirror_incoming = false;
   bool nvram_persistent = false;
   bool auto_giveback = false;
+  std::string health;          // of this node
+  std::string partner_health;  // as it says itself; "unknown" without a fresh record
+  std::string takeover_step;   // of the takeover of the partner by this node; "idle": none
+  std::string departure_step;  // of this node's own going; "idle": none
+  std::string giveback_step;
+  std::int64_t countdown_left_ms = -1;  // -1: none runs
+  bool may_cancel = false;
+  std::string auto_giveback_plan;  // when it happens, or why not, in words
   std::vector<IdentityStatus> identities;
   Possible takeover;  // of the partner by this node
   Possible giveback;  // to the partner by this node
@@ -137,8 +165,9 @@ struct StatusReport {
   void fields(A& a) {
     a(node), a(name), a(cluster), a(supervisor_pid), a(engine_pid), a(state), a(why), a(next),
         a(boot_nonce), a(partner_name), a(partner_state), a(partner_verdict), a(link), a(link_why),
-        a(mirror_outgoing), a(mirror_incoming), a(nvram_persistent), a(auto_giveback),
-        a(identities), a(takeover), a(giveback), a(counters);
+        a(mirror_outgoing), a(mirror_incoming), a(nvram_persistent), a(auto_giveback), a(health),
+        a(partner_health), a(takeover_step), a(departure_step), a(giveback_step),
+        a(countdown_left_ms), a(may_cancel), a(auto_giveback_plan), a(identities), a(takeover), a(giveback), a(counters);
   }
 };
 struct EventItem {
@@ -209,6 +238,84 @@ struct DiskReport {
   }
 };
 
-using Reply = std::variant<StatusReport, EventItem, EventsEnd, OperateReply, LunReply, DiskReport>;
+struct ModuleItem {
+  std::string module;
+  std::string health;
+  std::string finding;  // "none" when all is well
+  std::string detail;
+  std::string cure;  // what clears it; may be empty
+  template <class A>
+  void fields(A& a) {
+    a(module), a(health), a(finding), a(detail), a(cure);
+  }
+};
+struct NodeHealth {
+  NodeId node;
+  std::string name;
+  std::string health;
+  std::string source;       // "now", "reported", or "kept in NVRAM": from before this boot
+  std::int64_t age_ms = 0;  // since it was reported; of a kept one: since it was written
+  std::string software;
+  std::vector<ModuleItem> modules;
+  template <class A>
+  void fields(A& a) {
+    a(node), a(name), a(health), a(source), a(age_ms), a(software), a(modules);
+  }
+};
+struct HealthReport {
+  std::vector<NodeHealth> nodes;  // this one first; a node of which nothing is known is missing
+  template <class A>
+  void fields(A& a) {
+    a(nodes);
+  }
+};
+struct MoveCheck {
+  NodeId node;  // which would be taken over
+  NodeId by;
+  bool rehearsed = false;  // `by` is the asked node, which has looked at the disks
+  Possible possible;
+  template <class A>
+  void fields(A& a) {
+    a(node), a(by), a(rehearsed), a(possible);
+  }
+};
+struct CheckReport {
+  std::vector<MoveCheck> takeovers;  // of both nodes
+  std::vector<MoveCheck> givebacks;  // of what is taken over
+  template <class A>
+  void fields(A& a) {
+    a(takeovers), a(givebacks);
+  }
+};
+
+using Reply = std::variant<StatusReport, EventItem, EventsEnd, OperateReply, LunReply, DiskReport,
+                           HealthReport, CheckReport>;
+
+// Changes with every change of the messages above.
+inline constexpr std::uint8_t control_version = 2;
+
+template <class T>
+std::vector<std::byte> to_message(const T& message) {
+  auto body = archive(message);
+  body.insert(body.begin(), std::byte{control_version});
+  return body;
+}
+// What a daemon answers to a message of another version: its own version, and nothing else.
+inline std::vector<std::byte> other_version() {
+  return {std::byte{control_version}};
+}
+// Errors: unsupported_version (the sender is of another build), invalid.
+template <class T>
+Result<T> from_message(Bytes bytes) {
+  if (bytes.empty()) return fail(ErrorCode::invalid, "empty message");
+  auto version = std::to_integer<unsigned>(bytes[0]);
+  if (version != control_version || bytes.size() == 1) {
+    return fail(ErrorCode::unsupported_version,
+                "the other side speaks version " + std::to_string(version) +
+                    " of the control protocol, this program version " +
+                    std::to_string(control_version) + ": use the same build on both sides");
+  }
+  return unarchive<T>(bytes.subspan(1));
+}
 
 }  // namespace duet::admin

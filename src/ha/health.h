@@ -58,8 +58,8 @@ enum class Finding : std::uint8_t {
   engine_stalls = 33,
   network_down = 40,
   address_missing = 41,
+  address_contested = 42,
   pool_not_served = 50,
-  pool_damaged = 51,
   version_differs = 60,
   version_refused = 61,
   alone = 62,  // the partner has told nothing (yet): nothing to compare with

@@ -46,8 +46,8 @@ std::string_view name(Finding finding) {
       return "address_missing";
     case Finding::pool_not_served:
       return "pool_not_served";
-    case Finding::pool_damaged:
-      return "pool_damaged";
+    case Finding::address_contested:
+      return "address_contested";
     case Finding::version_differs:
       return "version_differs";
     case Finding::version_refused:
@@ -103,8 +103,8 @@ std::string_view cure(Finding finding) {
       return "see 'duet events'; configure the service's interface, or give the address to it";
     case Finding::pool_not_served:
       return "comes when the node is up; see 'duet status'";
-    case Finding::pool_damaged:
-      return "see 'duet events'; the pool needs an operator";
+    case Finding::address_contested:
+      return "find the other machine that uses the address, and take it away there";
     case Finding::version_differs:
       return "bring both nodes to the same version";
     case Finding::version_refused:

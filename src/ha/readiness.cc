@@ -135,6 +135,11 @@ std::string_view cure(Reason reason) {
       return "repair the partner ('duet health' there), or --override=partner_unwell";
     case Reason::health_unknown:
       return "wait for the partner's report (interconnect), or --override=health_unknown";
+    case Reason::label_unfit:
+      return "check [[shelf]] portal, iqn and luns of this node's configuration: is it the right "
+             "disk?";
+    case Reason::foreign_reservation:
+      return "find out who holds it, and have it released there";
     case Reason::partner_not_waiting:
       return "start the partner; it must boot until it waits for the giveback";
     case Reason::partner_makes_no_progress:

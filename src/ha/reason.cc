@@ -118,6 +118,10 @@ std::string_view name(Reason reason) {
       return "partner_unwell";
     case Reason::health_unknown:
       return "health_unknown";
+    case Reason::label_unfit:
+      return "label_unfit";
+    case Reason::foreign_reservation:
+      return "foreign_reservation";
   }
   return "unknown";
 }
@@ -245,6 +249,10 @@ std::string_view sentence(Reason reason) {
       return "the partner is not fit to serve clients";
     case Reason::health_unknown:
       return "the partner has not reported its health";
+    case Reason::label_unfit:
+      return "a disk of the partner does not bear the label that it should";
+    case Reason::foreign_reservation:
+      return "somebody who is no node of this pair holds a disk of the partner";
   }
   return "unknown reason";
 }

@@ -70,6 +70,8 @@ enum class Reason : std::uint8_t {
   survivor_unwell = 82,
   partner_unwell = 83,
   health_unknown = 84,
+  label_unfit = 85,
+  foreign_reservation = 86,
 };
 
 std::string_view name(Reason reason);  // stable, snake_case

@@ -33,6 +33,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 2:
       check<admin::Request>(bytes);
+      if (auto request = admin::from_message<admin::Request>(bytes)) {
+        ASSERT(admin::from_message<admin::Request>(admin::to_message(*request)).has_value());
+      }
       break;
     default:
       check<admin::Reply>(bytes);

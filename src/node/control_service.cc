@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
-#include "base/ip_address.h"
 #include "filesystem/log_record.h"
+#include "node/control_status.h"
 #include "node/disk_report.h"
+#include "node/rehearsal.h"
 
 namespace duet::node {
 namespace {
@@ -66,9 +67,14 @@ void ControlService::remove(ClientId client) {
 }
 
 void ControlService::on_message(ClientId client, Bytes bytes) {
-  auto request = unarchive<admin::Request>(bytes);
+  auto request = admin::from_message<admin::Request>(bytes);
   if (!request) {
-    // Of another version, or nonsense: the channel is the caller, so it goes a turn later.
+    if (request.error().code == ErrorCode::unsupported_version) {
+      if (auto it = clients_.find(client); it != clients_.end()) {
+        it->second.channel->send(admin::other_version());
+      }
+    }
+    // The channel is the caller, so it goes a turn later.
     supervisor_.ports().scheduler.post([this, client, alive = alive_] {
       if (*alive) remove(client);
     });
@@ -79,11 +85,27 @@ void ControlService::on_message(ClientId client, Bytes bytes) {
 
 void ControlService::reply(ClientId client, const admin::Reply& reply) {
   auto it = clients_.find(client);
-  if (it != clients_.end()) it->second.channel->send(archive(reply));
+  if (it != clients_.end()) it->second.channel->send(admin::to_message(reply));
 }
 
 void ControlService::serve(ClientId client, const admin::StatusQuery&) {
-  reply(client, status());
+  reply(client, status_report(supervisor_, supervisor_pid_));
+}
+
+void ControlService::serve(ClientId client, const admin::HealthQuery&) {
+  reply(client, health_report(supervisor_));
+}
+
+void ControlService::serve(ClientId client, const admin::CheckQuery&) {
+  if (checks_ >= max_checks) return reply(client, check_report(supervisor_, {}));
+  ++checks_;
+  auto partner = supervisor_.config().partner().value();
+  rehearse_takeover(supervisor_.config(), supervisor_.ports().disks[partner],
+                    [this, client, alive = alive_](const ha::Vetoes& found) {
+                      if (!*alive) return;
+                      --checks_;
+                      reply(client, check_report(supervisor_, found));
+                    });
 }
 
 void ControlService::serve(ClientId client, const admin::EventsQuery& query) {
@@ -99,17 +121,26 @@ void ControlService::serve(ClientId client, const admin::EventsQuery& query) {
   reply(client, admin::EventsEnd{});
 }
 
+// Whose takeover is under way at this node, if any.
+NodeId ControlService::moving_node() const {
+  auto core = supervisor_.core().snapshot(supervisor_.ports().scheduler.now());
+  const auto& config = supervisor_.config();
+  return core.departure_step == "idle" ? config.partner() : config.self;
+}
+
 void ControlService::serve(ClientId client, const admin::Operate& request) {
   auto answer = [this, client, alive = alive_](const ha::OperatorAnswer& a) {
     if (*alive) reply(client, admin::OperateReply{outcome_of(a.outcome), a.reasons});
   };
-  if (!known(request.verb) || request.node.value() < 1 || request.node.value() > 2) {
+  auto node = request.node;
+  if (node == no_node && request.verb == admin::Verb::cancel) node = moving_node();
+  if (!known(request.verb) || node.value() < 1 || node.value() > 2) {
     answer({0, ha::OperatorAnswer::Outcome::refused, {"no such command or node"}});
     return;
   }
   ha::OperatorRequest order;
   order.verb = verb_of(request.verb);
-  order.node = request.node;
+  order.node = node;
   order.force = request.force;
   order.overrides = request.overrides;
   order.timeout = milliseconds(request.timeout_ms);
@@ -169,83 +200,6 @@ void ControlService::serve(ClientId client, const admin::DiskList&) {
                [this, client, alive = alive_](admin::DiskReport report) {
                  if (*alive) reply(client, std::move(report));
                });
-}
-
-// ---- status ----
-
-namespace {
-
-std::string text_of(ha::Reason reason) {
-  return reason == ha::Reason::none ? "" : std::string(ha::sentence(reason));
-}
-
-admin::Possible possible(ha::Reason obstacle) {
-  if (obstacle == ha::Reason::none) return {true, {}};
-  return {false, {std::string(ha::sentence(obstacle))}};
-}
-
-admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Config& config,
-                                      const EngineReport& engine, Instant now) {
-  const auto& service = config.services[i.identity.value()];
-  admin::IdentityStatus s;
-  s.identity = i.identity;
-  s.name = config.name_of(i.identity);
-  s.served_here = i.served_here;
-  s.epoch = i.epoch.value();
-  s.target = service.iqn;
-  s.address = host_and_port(service.address, service.port);
-  s.lease_valid = now < i.lease_until;
-  if (!i.served_here) return s;
-  s.durability = duet::name(i.durability);
-  for (const auto& e : engine.identities) {
-    if (e.identity != i.identity) continue;
-    s.luns = e.luns;
-    s.sessions = e.sessions;
-    s.log_used = e.log_used;
-    s.log_size = e.log_size;
-    s.consistency_points = e.consistency_points;
-  }
-  return s;
-}
-
-}  // namespace
-
-admin::StatusReport ControlService::status() const {
-  auto now = supervisor_.ports().scheduler.now();
-  const auto& config = supervisor_.config();
-  const auto& engine = supervisor_.engine_report();
-  auto core = supervisor_.core().snapshot(now);
-  admin::StatusReport s;
-  s.node = config.self;
-  s.name = config.name_of(config.self);
-  s.cluster = config.cluster_name;
-  s.supervisor_pid = supervisor_pid_;
-  s.engine_pid = supervisor_.ports().engine.pid();
-  s.state = interconnect::name(core.state);
-  s.why = text_of(core.why);
-  s.next = core.next;
-  s.boot_nonce = core.nonce.value();
-  s.partner_name = config.name_of(config.partner());
-  s.partner_state = core.partner_known ? interconnect::name(core.partner_state) : "unknown";
-  s.partner_verdict = ha::name(core.partner_verdict);
-  s.link = ports::name(core.link);
-  s.link_why = supervisor_.link_why();
-  s.mirror_outgoing = engine.mirror_outgoing;
-  s.mirror_incoming = engine.mirror_incoming;
-  s.nvram_persistent = supervisor_.nvram_persistent();
-  s.auto_giveback = config.auto_giveback;
-  for (const auto& i : core.identities) {
-    s.identities.push_back(identity_status(i, config, engine, now));
-    s.identities.back().network = supervisor_.addresses().report(i.identity).text;
-  }
-  s.takeover = possible(core.takeover_obstacle);
-  s.giveback = possible(core.giveback_obstacle);
-  s.counters = {{"progress", core.progress},
-                {"stale_messages", core.stale_messages},
-                {"invalid_messages", core.invalid_messages},
-                {"invalid_states", core.invalid_states},
-                {"illegal_states", core.illegal_states}};
-  return s;
 }
 
 }  // namespace duet::node

@@ -14,6 +14,8 @@ namespace duet::node {
 class ControlService {
  public:
   static constexpr std::size_t max_clients = 64;
+  // Rehearsals under way; more are answered without one.
+  static constexpr std::size_t max_checks = 8;
 
   explicit ControlService(Supervisor& supervisor, std::int64_t supervisor_pid)
       : supervisor_(supervisor), supervisor_pid_(supervisor_pid) {}
@@ -34,6 +36,8 @@ class ControlService {
   void reply(ClientId client, const admin::Reply& reply);
 
   void serve(ClientId client, const admin::StatusQuery& query);
+  void serve(ClientId client, const admin::HealthQuery& query);
+  void serve(ClientId client, const admin::CheckQuery& query);
   void serve(ClientId client, const admin::EventsQuery& query);
   void serve(ClientId client, const admin::Operate& request);
   void serve(ClientId client, const admin::LunCreate& request);
@@ -41,7 +45,7 @@ class ControlService {
   void serve(ClientId client, const admin::LunList& request);
   void serve(ClientId client, const admin::DiskList& request);
 
-  admin::StatusReport status() const;
+  NodeId moving_node() const;
   Supervisor::LunDone answer_luns(ClientId client);
   template <class Order>
   void change_lun(ClientId client, Order order);
@@ -50,6 +54,7 @@ class ControlService {
   std::int64_t supervisor_pid_;
   std::map<ClientId, Client> clients_;
   ClientId last_client_ = 0;
+  std::size_t checks_ = 0;
   // Late answers must not reach us when we are gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -38,7 +38,7 @@ interconnect::Self interconnect_self(const Config& config, BootNonce nonce,
   self.cluster = config.cluster;
   self.node = config.self;
   self.nonce = nonce;
-  self.software = "duet 0.1";
+  self.software = software_version;
   self.secret = secret;
   return self;
 }

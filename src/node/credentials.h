@@ -2,11 +2,14 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "interconnect/handshake.h"
 #include "node/config.h"
 
 namespace duet::node {
+
+inline constexpr std::string_view software_version = "duet 0.1";
 
 // Errors: not_found, refused (others may read the file), invalid (too short or too long); each with
 // the cure.

@@ -6,7 +6,7 @@
 
 #include "base/crc32c.h"
 #include "ha/readiness.h"
-#include "interconnect/messages.h"
+#include "node/credentials.h"
 
 namespace duet::node {
 
@@ -156,8 +156,9 @@ ModuleHealth addresses(const Config& config, const HealthFacts& f) {
     const auto& a = f.addresses[n];
     if (!a.managed) continue;
     const auto& address = config.services[n].address;
-    if (f.served[n] && !a.up) {
-      return {Module::addresses, Health::failed, Finding::address_missing,
+    if (f.served[n] && !a.up) {  // it may be on its way up
+      return {Module::addresses, a.trouble.empty() ? Health::degraded : Health::failed,
+              Finding::address_missing,
               address + (a.trouble.empty() ? " is not up" : ": " + a.trouble)};
     }
     if (a.up && a.contested) {
@@ -176,9 +177,8 @@ ModuleHealth pool(const Config& config, const HealthFacts& f) {
   std::string served;
   for (auto identity : {config.self, config.partner()}) {
     if (!f.served[identity.value()]) continue;
-    bool serving = std::ranges::any_of(f.engine.identities, [&](const auto& e) {
-      return e.identity == identity && e.serving;
-    });
+    bool serving = std::ranges::any_of(
+        f.engine.identities, [&](const auto& e) { return e.identity == identity && e.serving; });
     // The report comes every half second: silence about a fresh start is no failure.
     if (!serving && !f.engine.identities.empty()) {
       return {Module::pool, Health::degraded, Finding::pool_not_served,
@@ -195,10 +195,9 @@ ModuleHealth version(const HealthFacts& f) {
     return {Module::version, Health::failed, Finding::version_refused, f.link_why};
   }
   if (!f.partner) return {Module::version, Health::unknown, Finding::alone, ""};
-  if (f.partner->software != interconnect::software_version) {
+  if (f.partner->software != software_version) {
     return {Module::version, Health::degraded, Finding::version_differs,
-            fmt::format("{} here, {} at the partner", interconnect::software_version,
-                        f.partner->software)};
+            fmt::format("{} here, {} at the partner", software_version, f.partner->software)};
   }
   return good(Module::version, f.partner->software + " on both nodes");
 }
@@ -206,8 +205,7 @@ ModuleHealth version(const HealthFacts& f) {
 void fill_inventories(ha::HealthRecord& record, const HealthFacts& f) {
   for (std::size_t n : {1, 2}) {
     auto& inventory = record.inventories[n - 1];
-    inventory.disks =
-        static_cast<std::uint8_t>(std::min(f.disks[n].size(), ha::max_inventory));
+    inventory.disks = static_cast<std::uint8_t>(std::min(f.disks[n].size(), ha::max_inventory));
     for (std::size_t i = 0; i < inventory.disks; ++i) {
       const auto& disk = f.disks[n][i];
       if (disk.track.connected()) inventory.connected |= std::uint64_t{1} << i;
@@ -237,7 +235,7 @@ ha::HealthRecord evaluate_health(const Config& config, const HealthFacts& f, Ins
   r.wall_ns = f.wall_ns;
   r.nvram_persistent = f.engine_ready && f.nvram_persistent;
   r.nvram_size = config.nvram_size;
-  r.software = interconnect::software_version;
+  r.software = software_version;
   fill_inventories(r, f);
   auto own = config.self.value(), partner = config.partner().value();
   r.modules = {shelf(Module::disks, Finding::disk_unreachable, f.disks[own], now),

@@ -77,8 +77,6 @@ struct HealthFacts {
   MemoryFacts memory;
   std::array<ServiceAddresses::Report, 3> addresses;  // by identity
   std::array<bool, 3> served{};                       // by identity, as the core says
-  bool up = false;                                    // the node serves, or should
-  bool partner_alive = false;
   std::int64_t wall_ns = 0;
 };
 

@@ -108,8 +108,10 @@ void Supervisor::start() {
   addresses_.start();
   announce_clients(0);
   attach_disks();
+  for (std::uint8_t n : {1, 2}) health_.tracks[n].resize(ports_.disks[n].size());
   watch_engine();
   boot();
+  watch_health();
 }
 
 // The connection clients of this node: the HA core's messages, and the engine's NVRAM mirror.
@@ -119,9 +121,12 @@ void Supervisor::announce_clients(std::uint16_t mirror_port) {
 }
 
 void Supervisor::greet(const ports::Partner& partner) {
+  health_.partner = PartnerFacts{partner.software, 0};
   addresses_.on_partner();
   for (const auto& client : partner.clients) {
-    if (client.name != mirror_client || client.memory == config_.nvram_size) continue;
+    if (client.name != mirror_client) continue;
+    health_.partner->nvram_size = client.memory;
+    if (client.memory == config_.nvram_size) continue;
     note(ha::Severity::error, "mirror.size",
          fmt::format(
              "the partner's NVRAM has {} bytes, ours {}: nothing can be mirrored; make nvram.size "
@@ -149,6 +154,8 @@ void Supervisor::boot() {
   queue_.clear();
   engine_stop_expected_ = false;
   engine_report_ = {};
+  health_.engine_ready = false;
+  health_.reported.reset();
   drop_leases();
   auto configuration = core_config(config_);
   if (core_) configuration.past_takeovers = core_->snapshot(ports_.scheduler.now()).takeovers;
@@ -214,7 +221,9 @@ void Supervisor::perform(ha::CancelTimer& action) {
 
 void Supervisor::perform(ha::DiskCommand& action) {
   auto* d = disk(action.disk);
-  auto done = [this, command = action.command](Result<ha::DiskReply> reply) {
+  auto done = [this, command = action.command, ref = action.disk,
+               started = ports_.scheduler.now()](Result<ha::DiskReply> reply) {
+    track(ref, started, reply);
     feed(ha::DiskCompleted{command, std::move(reply)});
   };
   auto plain = [&]() -> ports::Done<void> {
@@ -413,6 +422,7 @@ void Supervisor::engine_fact(Fact& fact) {
 
 void Supervisor::engine_fact(ReadyFact& fact) {
   nvram_persistent_ = fact.persistent;
+  health_.engine_ready = true;
   announce_clients(fact.mirror_port);
   feed(ha::EngineReady{fact.nvram, fact.persistent, fact.mirror_port});
 }
@@ -492,6 +502,7 @@ void Supervisor::engine_ended(const std::string& how) {
   addresses_.withdraw_all();  // clients must not stay on the corpse
   watchdog_.ended();
   engine_report_ = {};
+  health_.engine_ready = false;
   drop_engine_requests("the engine ended");
   if (on_engine_gone_) return ports_.scheduler.post(std::exchange(on_engine_gone_, nullptr));
   bool expected = std::exchange(engine_stop_expected_, false);

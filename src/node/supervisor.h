@@ -15,6 +15,7 @@
 #include "node/engine_channel.h"
 #include "node/engine_watchdog.h"
 #include "node/event_log.h"
+#include "node/health_monitor.h"
 #include "node/service_addresses.h"
 #include "ports/disk.h"
 #include "ports/engine_process.h"
@@ -35,6 +36,7 @@ class Supervisor {
     std::function<BootNonce()> new_nonce;         // random, never 0
     std::function<std::int64_t()> wall_clock_ns;  // since 1970, for people only
     std::function<void(const admin::EventItem&)> log;
+    std::function<MemoryFacts()> memory{};  // none: not known
     ports::Addresses* addresses = nullptr;  // null: service addresses are not managed
   };
   Supervisor(const Config& config, Ports ports);
@@ -63,6 +65,8 @@ class Supervisor {
   bool nvram_persistent() const { return nvram_persistent_; }
   BootNonce nonce() const { return nonce_; }
   const ServiceAddresses& addresses() const { return addresses_; }
+  // Health records that our NVRAM held when the engine of this boot started.
+  const HealthKeptFact& kept_health() const { return kept_health_; }
   const std::string& link_why() const { return link_why_; }
   Ports& ports() { return ports_; }
   void note(ha::Severity severity, std::string phase, std::string text);
@@ -129,6 +133,12 @@ class Supervisor {
   void engine_fact(Fact& fact);
   void engine_ended(const std::string& how);
   void watch_engine();
+  // supervisor_health.cc
+  void watch_health();
+  void look_at_health();
+  HealthFacts health_facts(Instant now);
+  void track(ha::DiskRef ref, Instant started, const Result<ha::DiskReply>& reply);
+  void note_health(const ha::HealthRecord& before, const ha::HealthRecord& after);
   void drop_engine_requests(const std::string& why);
   void drop_leases();
 
@@ -147,6 +157,18 @@ class Supervisor {
   EngineWatchdog watchdog_;
   ports::TimerId watchdog_timer_{};
   EngineReport engine_report_;
+  struct HealthState {
+    std::array<std::vector<DiskTrack>, 3> tracks;  // by home node
+    bool engine_ready = false;
+    std::uint64_t progress = 0;
+    Instant progress_at{};
+    std::optional<PartnerFacts> partner;
+    MemoryFacts memory;
+    Instant memory_at{};
+    std::optional<ha::HealthRecord> reported;  // in this boot
+    ports::TimerId timer{};
+  };
+  HealthState health_;
   HealthKeptFact kept_health_;
   bool nvram_persistent_ = false;
   std::string link_why_;

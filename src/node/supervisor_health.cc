@@ -99,8 +99,8 @@ void Supervisor::note_health(const ha::HealthRecord& before, const ha::HealthRec
   for (const auto& m : after.modules) {
     const auto* old = before.find(m.module);
     if (old && old->health == m.health && old->finding == m.finding) continue;
-    if (m.health == ha::Health::unknown || (old && old->health == ha::Health::unknown &&
-                                            m.health == ha::Health::good)) {
+    if (m.health == ha::Health::unknown ||
+        (old && old->health == ha::Health::unknown && m.health == ha::Health::good)) {
       continue;
     }
     note(severity_of(m.health), fmt::format("health.{}", ha::name(m.module)),

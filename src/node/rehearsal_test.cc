@@ -1,0 +1,106 @@
+#include "node/rehearsal.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "disk/areas.h"
+#include "disk/label.h"
+#include "disk/reservation_key.h"
+#include "ha/mailbox.h"
+
+namespace duet::node {
+namespace {
+
+const ClusterId cluster{7};
+
+Config config() {
+  Config c;
+  c.cluster = cluster;
+  c.self = NodeId(1);
+  c.node_names = {"", "red", "blue"};
+  return c;
+}
+
+std::vector<std::byte> labels(ClusterId of, NodeId owner) {
+  disk::Label label;
+  label.cluster = of;
+  label.id.bytes[0] = 1;
+  label.owner = owner;
+  label.disks_in_pool = 1;
+  label.size = 64 << 20;
+  label.pool_name = "blue";
+  label.pool[0] = 1;
+  auto block = disk::encode_label(label).value();
+  auto both = block;
+  both.insert(both.end(), block.begin(), block.end());
+  return both;
+}
+std::vector<std::byte> mailboxes() {
+  auto block = ha::encode(ha::first_mailbox(cluster, NodeId(2), {}));
+  auto both = block;
+  both.insert(both.end(), block.begin(), block.end());
+  return both;
+}
+
+ports::ReservationState held_by(ReservationKey key) {
+  return {1, true, key, ports::ReservationType::write_exclusive_registrants_only};
+}
+
+RehearsedDisk fit(const std::string& name) {
+  RehearsedDisk d;
+  d.name = name;
+  d.labels = labels(cluster, NodeId(2));
+  d.reservation = held_by(disk::make_key(cluster, NodeId(2), disk::KeyRole::supervisor, Epoch(3)));
+  d.mailbox_disk = true;
+  d.mailbox = mailboxes();
+  return d;
+}
+
+TEST(rehearsal, nothing_in_the_way) {
+  EXPECT_TRUE(judge_rehearsal(config(), {fit("blue/0"), fit("blue/1")}).empty());
+  auto unreserved = fit("blue/0");
+  unreserved.reservation = ports::ReservationState{1, false, ReservationKey(0), {}};
+  auto one_copy = fit("blue/1");
+  std::ranges::fill(std::span(*one_copy.mailbox).first(4096), std::byte{0});
+  EXPECT_TRUE(judge_rehearsal(config(), {unreserved, one_copy}).empty());
+}
+
+TEST(rehearsal, each_obstacle_names_its_disk) {
+  struct Row {
+    std::function<void(RehearsedDisk&)> change;
+    ha::Reason reason;
+    std::string detail;
+  };
+  const Row rows[] = {
+      {[](auto& d) { d.labels = fail(ErrorCode::disconnected, "no path"); },
+       ha::Reason::partner_disks_unreachable, "blue/1: no path"},
+      {[](auto& d) { d.reservation = fail(ErrorCode::timed_out, "no answer"); },
+       ha::Reason::partner_disks_unreachable, "blue/1: no answer"},
+      {[](auto& d) { d.labels = labels(ClusterId(8), NodeId(2)); }, ha::Reason::label_unfit,
+       "blue/1: belongs to another cluster"},
+      {[](auto& d) { d.labels = labels(cluster, NodeId(1)); }, ha::Reason::label_unfit,
+       "blue/1: is labelled as a disk of node 1"},
+      {[](auto& d) { d.labels = std::vector<std::byte>(8192); }, ha::Reason::label_unfit,
+       "blue/1: "},
+      {[](auto& d) { d.reservation = held_by(ReservationKey(0x4242)); },
+       ha::Reason::foreign_reservation, "blue/1: "},
+      {[](auto& d) { d.mailbox = std::vector<std::byte>(8192); }, ha::Reason::mailbox_unknown,
+       "1 of 2 readable"},
+      {[](auto& d) { d.mailbox = fail(ErrorCode::io_error, "medium"); },
+       ha::Reason::mailbox_unknown, "1 of 2 readable"},
+  };
+  for (const auto& row : rows) {
+    std::vector<RehearsedDisk> disks{fit("blue/0"), fit("blue/1")};
+    row.change(disks[1]);
+    auto vetoes = judge_rehearsal(config(), disks);
+    ASSERT_EQ(vetoes.size(), 1u) << row.detail;
+    EXPECT_EQ(vetoes[0].reason, row.reason);
+    EXPECT_TRUE(vetoes[0].hard);
+    EXPECT_EQ(vetoes[0].detail.substr(0, row.detail.size()), row.detail);
+  }
+}
+
+}  // namespace
+}  // namespace duet::node
