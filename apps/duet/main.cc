@@ -1,30 +1,19 @@
 // The `duet` command: docs/cli.md.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 
+#include "arguments.h"
 #include "client.h"
 #include "initialize.h"
 #include "node/config.h"
+#include "operate.h"
 #include "render.h"
+#include "target.h"
 
 namespace duet::cli {
-namespace {
-
-enum Exit : int { done = 0, failed = 1, usage = 2, refused = 3, wait_over = 4, unreachable = 6 };
-
-struct Arguments {
-  std::string config = "/etc/duet/node.toml";
-  bool json = false;
-  bool follow = false;
-  bool force = false;
-  std::string node;      // takeover, giveback, halt
-  std::string identity;  // lun
-  std::string name;
-  std::string size;
-  double timeout_s = 60;
-};
 
 int complain(int code, const std::string& what) {
   std::fprintf(stderr, "duet: %s\n", what.c_str());
@@ -39,6 +28,7 @@ int failure(const Error& error) {
       return complain(unreachable, "duetd does not answer");
     case ErrorCode::invalid:
     case ErrorCode::not_found:
+    case ErrorCode::unsupported_version:
       return complain(usage, error.message);
     case ErrorCode::refused:
       return complain(refused, error.message);
@@ -47,15 +37,16 @@ int failure(const Error& error) {
   }
 }
 
+namespace {
+
 void print(const std::string& text) {
   std::fputs(text.c_str(), stdout);
 }
 
 // Sends one request and hands its one reply to `use`.
 template <class T>
-int ask(const node::Config& config, const admin::Request& request,
-        std::function<int(const T&)> use) {
-  auto client = Client::connect(config.control_socket());
+int ask(const Target& target, const admin::Request& request, std::function<int(const T&)> use) {
+  auto client = Client::connect(target);
   if (!client) return failure(client.error());
   (*client)->send(request);
   auto reply = (*client)->receive(Client::answer_limit);
@@ -64,15 +55,15 @@ int ask(const node::Config& config, const admin::Request& request,
   return expected ? use(*expected) : complain(failed, "unexpected answer from duetd");
 }
 
-int status(const node::Config& config, const Arguments& a) {
-  return ask<admin::StatusReport>(config, admin::StatusQuery{}, [&](const auto& report) {
+int status(const Target& target, const Arguments& a) {
+  return ask<admin::StatusReport>(target, admin::StatusQuery{}, [&](const auto& report) {
     print(a.json ? status_json(report) : status_text(report));
     return done;
   });
 }
 
-int events(const node::Config& config, const Arguments& a) {
-  auto client = Client::connect(config.control_socket());
+int events(const Target& target, const Arguments& a) {
+  auto client = Client::connect(target);
   if (!client) return failure(client.error());
   (*client)->send(admin::EventsQuery{a.follow});
   for (;;) {
@@ -87,77 +78,70 @@ int events(const node::Config& config, const Arguments& a) {
   }
 }
 
-int operate(const node::Config& config, const Arguments& a, admin::Verb verb) {
-  auto node = config.find_node(a.node);
-  if (!node) return complain(usage, node.error().message);
-  auto client = Client::connect(config.control_socket());
-  if (!client) return failure(client.error());
-  (*client)->send(admin::Operate{verb, *node, a.force});
-  Duration wait = Client::answer_limit;
-  for (;;) {
-    auto reply = (*client)->receive(wait);
-    if (!reply) {
-      if (verb == admin::Verb::halt && reply.error().code == ErrorCode::disconnected) return done;
-      bool accepted = wait != Client::answer_limit;
-      if (accepted && reply.error().code == ErrorCode::timed_out) {
-        return complain(wait_over, "not finished yet; the job goes on: see `duet status`");
-      }
-      return failure(reply.error());
-    }
-    const auto* outcome = std::get_if<admin::OperateReply>(&*reply);
-    if (!outcome) return complain(failed, "unexpected answer from duetd");
-    if (outcome->outcome == admin::OperateOutcome::accepted) {
-      wait = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(a.timeout_s));
-      continue;
-    }
-    for (const auto& reason : outcome->reasons) complain(0, reason);
-    switch (outcome->outcome) {
-      case admin::OperateOutcome::refused:
-        return refused;
-      case admin::OperateOutcome::failed:
-        return failed;
-      case admin::OperateOutcome::accepted:
-      case admin::OperateOutcome::done:
-        return done;
-    }
-  }
+int health(const Target& target, const Arguments& a) {
+  return ask<admin::HealthReport>(target, admin::HealthQuery{}, [&](const auto& report) {
+    print(a.json ? health_json(report) : health_text(report));
+    return done;
+  });
 }
 
-int luns(const node::Config& config, const Arguments& a, const admin::Request& request, bool show) {
-  return ask<admin::LunReply>(config, request, [&](const admin::LunReply& reply) -> int {
+// 0 only if every takeover that was asked for is possible.
+int check(const Target& target, const Arguments& a) {
+  auto node = no_node;
+  if (!a.node.empty()) {
+    auto found = target.find_node(a.node);
+    if (!found) return complain(usage, found.error().message);
+    node = *found;
+  }
+  return ask<admin::CheckReport>(target, admin::CheckQuery{}, [&](admin::CheckReport report) {
+    auto other = [&](const admin::MoveCheck& c) { return node != no_node && c.node != node; };
+    std::erase_if(report.takeovers, other);
+    std::erase_if(report.givebacks, other);
+    print(a.json ? check_json(report)
+                 : check_text(report, [&](NodeId n) { return target.name_of(n); }));
+    bool all =
+        std::ranges::all_of(report.takeovers, [](const auto& c) { return c.possible.possible; });
+    return all ? done : failed;
+  });
+}
+
+int luns(const Target& target, const Arguments& a, const admin::Request& request, bool show) {
+  return ask<admin::LunReply>(target, request, [&](const admin::LunReply& reply) -> int {
     if (!reply.ok) return complain(failed, reply.why);
     if (show) print(a.json ? luns_json(reply) : luns_text(reply));
     return done;
   });
 }
 
-Result<NodeId> identity_of(const node::Config& config, const Arguments& a) {
-  return a.identity.empty() ? config.self : config.find_node(a.identity);
+Result<NodeId> identity_of(const Target& target, const Arguments& a) {
+  // No node: the asked node's own.
+  return a.identity.empty() ? no_node : target.find_node(a.identity);
 }
 
-int lun_create(const node::Config& config, const Arguments& a) {
-  auto identity = identity_of(config, a);
+int lun_create(const Target& target, const Arguments& a) {
+  auto identity = identity_of(target, a);
   if (!identity) return complain(usage, identity.error().message);
   auto size = node::parse_size(a.size);
   if (!size) return complain(usage, size.error().message);
-  return luns(config, a, admin::LunCreate{*identity, a.name, *size}, true);
+  return luns(target, a, admin::LunCreate{*identity, a.name, *size}, true);
 }
 
-int lun_delete(const node::Config& config, const Arguments& a) {
-  auto identity = identity_of(config, a);
+int lun_delete(const Target& target, const Arguments& a) {
+  auto identity = identity_of(target, a);
   if (!identity) return complain(usage, identity.error().message);
-  return luns(config, a, admin::LunDelete{*identity, a.name}, false);
+  return luns(target, a, admin::LunDelete{*identity, a.name}, false);
 }
 
-int disks(const node::Config& config, const Arguments& a) {
-  return ask<admin::DiskReport>(config, admin::DiskList{}, [&](const auto& report) {
+int disks(const Target& target, const Arguments& a) {
+  return ask<admin::DiskReport>(target, admin::DiskList{}, [&](const auto& report) {
     print(a.json ? disks_json(report) : disks_text(report));
     return done;
   });
 }
 
-int init(const node::Config& config, const Arguments& a) {
-  auto result = initialize(config, a.force);
+int init(const Target& target, const Arguments& a) {
+  if (!target.config) return complain(usage, "init is for the node itself, not for a console");
+  auto result = initialize(*target.config, a.force);
   if (!result) return failure(result.error());
   print(*result);
   return done;
@@ -165,39 +149,70 @@ int init(const node::Config& config, const Arguments& a) {
 
 int run(int argc, char** argv) {
   Arguments a;
-  std::function<int(const node::Config&)> command;
+  TargetOptions where;
+  where.config = "/etc/duet/node.toml";
+  std::function<int(const Target&)> command;
   CLI::App app{
       "Operates a node of a Duet pair. Exit codes: 0 done, 1 failed, 2 usage, 3 refused, "
       "4 wait over, 6 daemon unreachable."};
   app.require_subcommand(1);
-  app.add_option("--config", a.config, "configuration of this node")->envname("DUET_CONFIG");
+  app.add_option("--config", where.config, "configuration of this node")->envname("DUET_CONFIG");
+  app.add_option("--console", where.console, "from a third machine: the console file")
+      ->envname("DUET_CONSOLE");
+  app.add_option("--node", where.node,
+                 "from a third machine: HOST:PORT of a node's duet-apid, or a node of the console "
+                 "file");
+  app.add_option("--secret", where.secret, "with --node HOST:PORT: the management secret file");
 
   auto add = [&](CLI::App* parent, const char* name, const char* help, auto action) {
     auto* sub = parent->add_subcommand(name, help);
     sub->callback([&command, &a, action] {
-      command = [&a, action](const node::Config& c) { return action(c, a); };
+      command = [&a, action](const Target& t) { return action(t, a); };
     });
     return sub;
   };
   auto json = [&](CLI::App* sub) { sub->add_flag("--json", a.json, "for programs"); };
 
   json(add(&app, "status", "state, why, and what comes next", status));
+  json(add(&app, "health", "health of each module of both nodes, and what clears it", health));
+  auto* ha = app.add_subcommand("ha", "high availability");
+  ha->require_subcommand(1);
+  auto* ha_check =
+      add(ha, "check", "rehearses: can the nodes be taken over now, and if not why", check);
+  ha_check->add_option("NODE", a.node, "only this node");
+  json(ha_check);
   auto* ev = add(&app, "events", "what happened", events);
   json(ev);
   ev->add_flag("-f,--follow", a.follow, "go on with new events");
 
-  auto verb = [&](const char* name, const char* help, admin::Verb v) {
-    auto* sub = add(&app, name, help, [v](const node::Config& c, const Arguments& arguments) {
-      return operate(c, arguments, v);
-    });
-    sub->add_option("NODE", a.node, "name or number of the node")->required();
-    sub->add_flag("--force", a.force, "override the vetoes that may be overridden");
-    sub->add_option("--timeout", a.timeout_s, "seconds to wait for the end")
+  auto verb = [&](const char* name, const char* help, auto action) {
+    auto* sub = add(&app, name, help, action);
+    sub->add_flag("--force", a.force, "override all vetoes that may be overridden");
+    sub->add_option("--wait", a.wait_s, "seconds to wait for the end, at most; the job goes on")
         ->check(CLI::Range(0.0, 86400.0));
+    return sub;
   };
-  verb("takeover", "this node takes over its partner NODE", admin::Verb::takeover);
-  verb("giveback", "this node gives everything back to NODE", admin::Verb::giveback);
-  verb("halt", "ends this node; the partner takes over", admin::Verb::halt);
+  auto node_option = [&](CLI::App* sub) {
+    return sub->add_option("NODE", a.node, "name or number of the node");
+  };
+  auto override_option = [&](CLI::App* sub) {
+    sub->add_option("--override", a.overrides, "override the soft veto of this name");
+  };
+  auto* move = verb("takeover", "NODE's partner takes it over", takeover);
+  node_option(move);
+  override_option(move);
+  move->add_option("--timeout", a.countdown_s, "seconds of the countdown, 30 by default")
+      ->check(CLI::Range(1.0, 600.0));
+  auto* self = move->add_flag("--self", a.self, "the asked node itself shall be taken over");
+  move->add_flag("--cancel", a.cancel, "cancels instead: as 'duet cancel'")->excludes(self);
+  node_option(verb("cancel", "cancels the takeover that is under way at the asked node", cancel));
+  auto* back = verb("giveback", "the asked node gives everything back to NODE", giveback);
+  node_option(back)->required();
+  override_option(back);
+  back->add_flag("--uncoordinated", a.uncoordinated, "give back to a node that has yet to boot");
+  auto* stop = verb("halt", "ends NODE at once; its partner takes over", halt);
+  node_option(stop)->required();
+  stop->add_flag("--no-takeover", a.no_takeover, "maintenance: the partner shall not take over");
 
   auto* lun = app.add_subcommand("lun", "LUNs of the identities served here");
   lun->require_subcommand(1);
@@ -206,8 +221,8 @@ int run(int argc, char** argv) {
   create->add_option("SIZE", a.size, "for example 10GiB")->required();
   create->add_option("--identity", a.identity, "node whose LUN it is; default: this one");
   json(create);
-  json(add(lun, "list", "all LUNs", [](const node::Config& c, const Arguments& arguments) {
-    return luns(c, arguments, admin::LunList{}, true);
+  json(add(lun, "list", "all LUNs", [](const Target& t, const Arguments& arguments) {
+    return luns(t, arguments, admin::LunList{}, true);
   }));
   auto* remove = add(lun, "delete", "deletes a LUN and its data", lun_delete);
   remove->add_option("NAME", a.name)->required();
@@ -226,9 +241,9 @@ int run(int argc, char** argv) {
     int code = app.exit(e);
     return code == 0 ? done : usage;
   }
-  auto config = node::load_config(a.config);
-  if (!config) return complain(usage, config.error().message);
-  return command(*config);
+  auto target = find_target(where);
+  if (!target) return complain(usage, target.error().message);
+  return command(*target);
 }
 
 }  // namespace

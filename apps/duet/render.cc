@@ -22,18 +22,37 @@ std::string human_size(std::uint64_t bytes) {
              : fmt::format("{:.1f} {}", value, units[unit]);
 }
 
+// Each veto with its name, and what clears it.
+std::string vetoes_text(const admin::Possible& p, const char* indent) {
+  std::string out;
+  for (const auto& v : p.vetoes) {
+    out += fmt::format("{}- {} ({}{}){}{}\n", indent, v.text, v.name, v.hard ? "" : ", soft",
+                       v.detail.empty() ? "" : ": ", v.detail);
+    if (!v.cure.empty()) out += fmt::format("{}    clears: {}\n", indent, v.cure);
+  }
+  return out;
+}
+
 std::string possible_text(const char* what, const admin::Possible& p) {
   if (p.possible) return fmt::format("  {:<10} possible\n", what);
-  std::string s = fmt::format("  {:<10} not possible:", what);
-  if (p.reasons.empty()) s += " no reason given";
-  for (std::size_t i = 0; i < p.reasons.size(); ++i) {
-    s += fmt::format("{} {}", i ? ";" : "", p.reasons[i]);
-  }
-  return s + "\n";
+  return fmt::format("  {:<10} not possible\n", what) + vetoes_text(p, "    ");
 }
 
 json::object possible_json(const admin::Possible& p) {
-  return {{"possible", p.possible}, {"reasons", json::value_from(p.reasons)}};
+  json::array reasons, vetoes;
+  for (const auto& v : p.vetoes) {
+    reasons.push_back(json::value(v.detail.empty() ? v.text : v.text + ": " + v.detail));
+    vetoes.push_back({{"name", v.name},
+                      {"hard", v.hard},
+                      {"text", v.text},
+                      {"detail", v.detail},
+                      {"clears", v.cure}});
+  }
+  return {{"possible", p.possible}, {"reasons", std::move(reasons)}, {"vetoes", std::move(vetoes)}};
+}
+
+bool moving(const std::string& step) {
+  return !step.empty() && step != "idle" && step != "serving" && step != "holding";
 }
 
 std::string identity_text(const admin::IdentityStatus& i) {
@@ -59,15 +78,29 @@ std::string status_text(const admin::StatusReport& s) {
   std::string out =
       fmt::format("{} (node {} of cluster {}): {}\n", s.name, s.node.value(), s.cluster, s.state);
   if (!s.why.empty()) out += fmt::format("  why        {}\n", s.why);
+  out +=
+      fmt::format("  health     {}{}\n", s.health, s.health == "good" ? "" : ": see 'duet health'");
   if (!s.next.empty()) out += fmt::format("  next       {}\n", s.next);
-  out += fmt::format("partner {}: {}{}\n", s.partner_name, s.partner_state,
-                     s.partner_verdict.empty() ? "" : " (" + s.partner_verdict + ")");
+  for (const auto& [what, step] : {std::pair{"takeover", s.takeover_step},
+                                   {"departure", s.departure_step},
+                                   {"giveback", s.giveback_step}}) {
+    if (moving(step)) out += fmt::format("  moving     {}: {}\n", what, step);
+  }
+  if (s.countdown_left_ms >= 0) {
+    out += fmt::format("  countdown  {:.1f} s left{}\n",
+                       static_cast<double>(s.countdown_left_ms) / 1000,
+                       s.may_cancel ? "; 'duet cancel' stops it" : "");
+  }
+  out += fmt::format("partner {}: {}{}, health {}\n", s.partner_name, s.partner_state,
+                     s.partner_verdict.empty() ? "" : " (" + s.partner_verdict + ")",
+                     s.partner_health);
   out += fmt::format("  link       {}{}\n", s.link, s.link_why.empty() ? "" : ": " + s.link_why);
   out += fmt::format("  mirror     to partner {}, from partner {}; NVRAM {}\n",
                      s.mirror_outgoing ? "up" : "down", s.mirror_incoming ? "up" : "down",
                      s.nvram_persistent ? "persistent" : "VOLATILE: does not survive power loss");
   out += possible_text("takeover", s.takeover);
   out += possible_text("giveback", s.giveback);
+  out += fmt::format("  automatic  giveback {}\n", s.auto_giveback_plan);
   out += "identities\n";
   for (const auto& i : s.identities) out += identity_text(i);
   bool heading = false;
@@ -119,6 +152,14 @@ std::string status_json(const admin::StatusReport& s) {
                                       {"mirror_incoming", s.mirror_incoming},
                                       {"nvram_persistent", s.nvram_persistent},
                                       {"auto_giveback", s.auto_giveback},
+                                      {"auto_giveback_plan", s.auto_giveback_plan},
+                                      {"health", s.health},
+                                      {"partner_health", s.partner_health},
+                                      {"takeover_step", s.takeover_step},
+                                      {"departure_step", s.departure_step},
+                                      {"giveback_step", s.giveback_step},
+                                      {"countdown_left_ms", s.countdown_left_ms},
+                                      {"may_cancel", s.may_cancel},
                                       {"identities", std::move(identities)},
                                       {"takeover", possible_json(s.takeover)},
                                       {"giveback", possible_json(s.giveback)},
@@ -189,6 +230,74 @@ std::string disks_json(const admin::DiskReport& report) {
                      {"reservation", d.reservation}});
   }
   return json::serialize(json::object{{"disks", std::move(disks)}}) + "\n";
+}
+
+std::string health_text(const admin::HealthReport& report) {
+  std::string out;
+  for (const auto& n : report.nodes) {
+    out += fmt::format("{} (node {}, {}): {}{}\n", n.name, n.node.value(), n.software, n.health,
+                       n.source == "now" ? ""
+                                         : fmt::format(" ({} {:.1f} s ago)", n.source,
+                                                       static_cast<double>(n.age_ms) / 1000));
+    for (const auto& m : n.modules) {
+      out += fmt::format("  {:<13} {:<9} {}\n", m.module, m.health, m.detail);
+      bool well = m.health == "good" || m.cure.empty();
+      if (!well) out += fmt::format("  {:<13} {:<9} clears: {}\n", "", "", m.cure);
+    }
+  }
+  return out.empty() ? "nothing is known yet\n" : out;
+}
+
+std::string health_json(const admin::HealthReport& report) {
+  json::array nodes;
+  for (const auto& n : report.nodes) {
+    json::array modules;
+    for (const auto& m : n.modules) {
+      modules.push_back({{"module", m.module},
+                         {"health", m.health},
+                         {"finding", m.finding},
+                         {"detail", m.detail},
+                         {"clears", m.cure}});
+    }
+    nodes.push_back({{"node", n.node.value()},
+                     {"name", n.name},
+                     {"health", n.health},
+                     {"source", n.source},
+                     {"age_ms", n.age_ms},
+                     {"software", n.software},
+                     {"modules", std::move(modules)}});
+  }
+  return json::serialize(json::object{{"nodes", std::move(nodes)}}) + "\n";
+}
+
+std::string check_text(const admin::CheckReport& report, const NodeName& name) {
+  std::string out;
+  auto line = [&](const char* what, const admin::MoveCheck& c) {
+    out += fmt::format("{:<9} {:<12} by {:<12} {}{}\n", what, name(c.node), name(c.by),
+                       c.possible.possible ? "yes" : "NO",
+                       c.rehearsed ? ", rehearsed: disks, labels, reservations, mailbox" : "");
+    out += vetoes_text(c.possible, "  ");
+  };
+  for (const auto& c : report.takeovers) line("takeover", c);
+  for (const auto& c : report.givebacks) line("giveback", c);
+  return out;
+}
+
+std::string check_json(const admin::CheckReport& report) {
+  auto list = [](const std::vector<admin::MoveCheck>& checks) {
+    json::array out;
+    for (const auto& c : checks) {
+      auto item = possible_json(c.possible);
+      item["node"] = c.node.value();
+      item["by"] = c.by.value();
+      item["rehearsed"] = c.rehearsed;
+      out.push_back(std::move(item));
+    }
+    return out;
+  };
+  return json::serialize(json::object{{"takeovers", list(report.takeovers)},
+                                      {"givebacks", list(report.givebacks)}}) +
+         "\n";
 }
 
 }  // namespace duet::cli

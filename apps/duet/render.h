@@ -1,6 +1,7 @@
 // Replies as people and as programs (JSON) read them.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "admin/control.h"
@@ -15,5 +16,10 @@ std::string luns_text(const admin::LunReply& reply);
 std::string luns_json(const admin::LunReply& reply);
 std::string disks_text(const admin::DiskReport& report);
 std::string disks_json(const admin::DiskReport& report);
+std::string health_text(const admin::HealthReport& report);
+std::string health_json(const admin::HealthReport& report);
+using NodeName = std::function<std::string(NodeId)>;
+std::string check_text(const admin::CheckReport& report, const NodeName& name);
+std::string check_json(const admin::CheckReport& report);
 
 }  // namespace duet::cli

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <utility>
 
@@ -52,9 +53,10 @@ std::int64_t wall_clock_ns() {
 }
 
 // What a busy machine must not take from a supervisor. Best effort: said aloud when it cannot be
-// had.
-void protect_from_load() {
-  if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
+// had. Returns whether its memory is locked.
+bool protect_from_load() {
+  bool locked = ::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0;
+  if (!locked) {
     spdlog::warn(
         "memory cannot be locked ({}): heartbeats may be late under memory pressure; raise "
         "RLIMIT_MEMLOCK",
@@ -66,6 +68,18 @@ void protect_from_load() {
     spdlog::warn("no real-time priority ({}): heartbeats may be late under load",
                  std::strerror(errno));
   }
+  return locked;
+}
+
+// From memory of the kernel: does not wait for a disk.
+node::MemoryFacts memory_facts(bool locked) {
+  std::ifstream info("/proc/meminfo");
+  std::string key, unit;
+  std::uint64_t kib = 0;
+  while (info >> key >> kib >> unit) {
+    if (key == "MemAvailable:") return {true, locked, kib << 10};
+  }
+  return {};
 }
 
 void log_event(const admin::EventItem& event) {
@@ -117,6 +131,8 @@ int run(const std::string& config_path) {
 
   node::Supervisor::Ports ports{loop,        **link,       **engine,      {},
                                 first_nonce, random_nonce, wall_clock_ns, log_event};
+  bool memory_locked = false;
+  ports.memory = [&memory_locked] { return memory_facts(memory_locked); };
   ports.addresses = addresses.get();
   std::array<Shelf, 3> disks;
   for (std::uint8_t n : {1, 2}) {
@@ -136,7 +152,7 @@ int run(const std::string& config_path) {
     supervisor.operate({.verb = ha::OperatorVerb::halt, .node = config->self},
                        [](const ha::OperatorAnswer&) {});
   });
-  protect_from_load();
+  memory_locked = protect_from_load();
   for (auto& shelf : disks) {
     for (auto& disk : shelf) {
       if (auto started = disk->start(); !started) return give_up(started.error().message);

@@ -167,7 +167,8 @@ struct StatusReport {
         a(boot_nonce), a(partner_name), a(partner_state), a(partner_verdict), a(link), a(link_why),
         a(mirror_outgoing), a(mirror_incoming), a(nvram_persistent), a(auto_giveback), a(health),
         a(partner_health), a(takeover_step), a(departure_step), a(giveback_step),
-        a(countdown_left_ms), a(may_cancel), a(auto_giveback_plan), a(identities), a(takeover), a(giveback), a(counters);
+        a(countdown_left_ms), a(may_cancel), a(auto_giveback_plan), a(identities), a(takeover),
+        a(giveback), a(counters);
   }
 };
 struct EventItem {

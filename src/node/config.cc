@@ -145,8 +145,8 @@ void per_node(const toml::table& root, std::string_view name, std::string_view k
 
 void check_tables(const toml::table& root, std::string* error) {
   Table(&root, "file", error)
-      .known(
-          {"cluster", "node", "interconnect", "nvram", "shelf", "service", "engine", "takeover"});
+      .known({"cluster", "node", "interconnect", "nvram", "shelf", "service", "engine", "takeover",
+              "management"});
 }
 
 void read_cluster_and_node(const toml::table& root, Config& c, std::string* error) {
@@ -216,6 +216,18 @@ void read_service(Table& t, ServiceConfig& service) {
   service.prefix = static_cast<std::uint8_t>(prefix);
 }
 
+void read_management(const toml::table& root, Config& c, std::string* error) {
+  if (!root.get("management")) return;
+  Table t(root.get_as<toml::table>("management"), "management", error);
+  t.known({"address", "port", "secret_file"});
+  t.text("address", c.management_address);
+  t.port("port", c.management_port, false, false);
+  t.text("secret_file", c.management_secret_file);
+  if (error->empty() && !IpAddress::parse(c.management_address)) {
+    t.complain("'management.address' must be a numeric address");
+  }
+}
+
 void read_takeover(const toml::table& root, Config& c, std::string* error) {
   Table t(root.get_as<toml::table>("takeover"), "takeover", error);
   t.known({"state_read_ms", "heartbeat_ms", "interconnect_silence_ms", "mailbox_silence_ms",
@@ -274,8 +286,18 @@ ports::ServiceAddress ServiceConfig::managed_address() const {
 }
 
 Result<NodeId> Config::find_node(std::string_view name_or_number) const {
+  return node::find_node(node_names, name_or_number);
+}
+
+Result<NodeId> find_node(const std::array<std::string, 3>& node_names,
+                         std::string_view name_or_number) {
   for (std::uint8_t n : {1, 2}) {
-    if (name_or_number == node_names[n] || name_or_number == std::to_string(n)) return NodeId(n);
+    bool named = !name_or_number.empty() && name_or_number == node_names[n];
+    if (named || name_or_number == std::to_string(n)) return NodeId(n);
+  }
+  if (node_names[1].empty()) {
+    return fail(ErrorCode::not_found,
+                "no node '" + std::string(name_or_number) + "': say 1 or 2, or use --console");
   }
   return fail(ErrorCode::not_found, "no node '" + std::string(name_or_number) +
                                         "': the nodes are " + node_names[1] + " (1) and " +
@@ -302,6 +324,7 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
     engine.known({"cache", "progress_limit_ms"});
     engine.size("cache", 1ull << 20, c.cache_size);
     engine.interval("progress_limit_ms", 500, 600000, c.progress_limit);
+    read_management(root, c, &error);
     read_takeover(root, c, &error);
   } catch (const toml::parse_error& e) {
     std::ostringstream where;
@@ -312,14 +335,55 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
   return c;
 }
 
-Result<Config> load_config(const std::string& path) {
+Result<ConsoleConfig> parse_console(std::string_view text, const std::string& origin) {
+  ConsoleConfig c;
+  std::string error;
+  try {
+    toml::table root = toml::parse(text, origin);
+    Table top(&root, "file", &error);
+    top.known({"secret_file", "node"});
+    top.text("secret_file", c.secret_file);
+    per_node(root, "node", "id", &error, [&](Table& t, std::size_t node) {
+      t.known({"id", "name", "address", "port"});
+      t.text("name", c.names[node]);
+      t.text("address", c.addresses[node]);
+      c.ports[node] = Config{}.management_port;
+      t.port("port", c.ports[node], false, false);
+      if (!IpAddress::parse(c.addresses[node])) {
+        t.complain("'node.address' must be a numeric address");
+      }
+    });
+    if (error.empty() && c.names[1] == c.names[2]) error = "both nodes have the same name";
+  } catch (const toml::parse_error& e) {
+    std::ostringstream where;
+    where << e.description() << " (" << e.source().begin << ")";
+    error = where.str();
+  }
+  if (!error.empty()) return fail(ErrorCode::invalid, origin + ": " + error);
+  return c;
+}
+
+namespace {
+
+Result<std::string> read_text(const std::string& path, const std::string& cure) {
   std::ifstream file(path);
   std::stringstream text;
-  if (!(text << file.rdbuf())) {
-    return fail(ErrorCode::not_found, "cannot read the configuration " + path +
-                                          "; name another one with --config or DUET_CONFIG");
-  }
-  return parse_config(text.str(), path);
+  if (!(text << file.rdbuf())) return fail(ErrorCode::not_found, "cannot read " + path + cure);
+  return text.str();
+}
+
+}  // namespace
+
+Result<Config> load_config(const std::string& path) {
+  auto text = read_text(path, "; name another configuration with --config or DUET_CONFIG");
+  if (!text) return std::unexpected(text.error());
+  return parse_config(*text, path);
+}
+
+Result<ConsoleConfig> load_console(const std::string& path) {
+  auto text = read_text(path, "; name another console file with --console or DUET_CONSOLE");
+  if (!text) return std::unexpected(text.error());
+  return parse_console(*text, path);
 }
 
 }  // namespace duet::node

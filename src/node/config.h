@@ -69,6 +69,10 @@ struct Config {
   std::int64_t auto_giveback_attempts = 3, auto_giveback_takeovers = 5;
   Duration auto_giveback_window = seconds(600);
 
+  // Management from a third machine (duet-apid); without an address: off.
+  std::string management_address, management_secret_file;
+  std::uint16_t management_port = 7003;
+
   NodeId partner() const { return partner_of(self); }
   const std::string& name_of(NodeId node) const { return node_names[node.value()]; }
   // By name or number. Error: not_found.
@@ -79,6 +83,19 @@ struct Config {
 // Errors: invalid; the message names the key. `origin` is for messages.
 Result<Config> parse_config(std::string_view toml, const std::string& origin);
 Result<Config> load_config(const std::string& path);
+
+// What a management console knows of a pair: docs/configuration.md.
+struct ConsoleConfig {
+  std::string secret_file;
+  std::array<std::string, 3> names;      // by node number; [0] unused
+  std::array<std::string, 3> addresses;  // of its duet-apid, numeric
+  std::array<std::uint16_t, 3> ports{};
+};
+Result<ConsoleConfig> parse_console(std::string_view toml, const std::string& origin);
+Result<ConsoleConfig> load_console(const std::string& path);
+
+// By name or number. Error: not_found. `names`: by node number.
+Result<NodeId> find_node(const std::array<std::string, 3>& names, std::string_view name_or_number);
 
 // "64MiB" and the like, or a plain number of bytes.
 Result<std::uint64_t> parse_size(std::string_view text);

@@ -142,5 +142,63 @@ TEST(Config, SizesHaveBinarySuffixes) {
   EXPECT_FALSE(parse_size("99999999999TiB"));
 }
 
+TEST(Config, ManagementIsOffUnlessConfigured) {
+  EXPECT_TRUE(parse_config(good, "test")->management_address.empty());
+  auto on = parse_config(good + R"(
+[management]
+address = "10.0.0.1"
+secret_file = "/etc/duet/management"
+)",
+                         "test");
+  ASSERT_TRUE(on) << on.error().message;
+  EXPECT_EQ(on->management_address, "10.0.0.1");
+  EXPECT_EQ(on->management_port, 7003);
+  for (const char* wrong :
+       {"[management]\naddress = \"host\"\nsecret_file = \"x\"",
+        "[management]\naddress = \"10.0.0.1\"", "[management]\nsecret_file = \"x\"",
+        "[management]\naddress = \"10.0.0.1\"\nsecret_file = \"x\"\nport = 0",
+        "[management]\naddress = \"10.0.0.1\"\nsecret_file = \"x\"\ncolour = 1",
+        "management = 3"}) {
+    auto c = parse_config(
+        std::string(wrong).starts_with("management") ? wrong + ("\n" + good) : good + "\n" + wrong,
+        "test");
+    ASSERT_FALSE(c) << wrong;
+    EXPECT_NE(c.error().message.find("management"), std::string::npos) << c.error().message;
+  }
+}
+
+TEST(Config, AConsoleKnowsBothNodes) {
+  const std::string console = R"(
+secret_file = "/etc/duet/management"
+[[node]]
+id = 1
+name = "red"
+address = "10.0.0.1"
+[[node]]
+id = 2
+name = "blue"
+address = "2001:db8::2"
+port = 7103
+)";
+  auto c = parse_console(console, "test");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->ports[1], 7003);
+  EXPECT_EQ(c->ports[2], 7103);
+  EXPECT_EQ(find_node(c->names, "blue").value(), NodeId(2));
+  EXPECT_FALSE(find_node(c->names, "green"));
+  EXPECT_FALSE(find_node({}, ""));
+  for (auto [from, to] : {std::pair{"id = 2", "id = 1"},
+                          {"name = \"blue\"", "name = \"red\""},
+                          {"2001:db8::2", "somewhere"},
+                          {"secret_file = \"/etc/duet/management\"", ""},
+                          {"port = 7103", "port = 0"},
+                          {"port = 7103", "colour = 1"}}) {
+    auto text = console;
+    text.replace(text.find(from), std::string(from).size(), to);
+    EXPECT_FALSE(parse_console(text, "test")) << to;
+  }
+  EXPECT_FALSE(load_console("/nonexistent"));
+}
+
 }  // namespace
 }  // namespace duet::node

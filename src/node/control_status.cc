@@ -40,33 +40,34 @@ admin::Possible unknown() {
   return {false, {veto_item(ha::Reason::health_unknown, true, "")}};
 }
 
-std::string plan_text(const ha::AutoGivebackPlan& plan, Instant now) {
-  using enum ha::AutoGivebackPlan::Why;
+std::string plan_text(const ha::AutoGivebackPlan& plan, Instant present) {
+  using Why = ha::AutoGivebackPlan::Why;
   auto in = [&] {
-    auto left = std::max(Duration{}, plan.at - now);
+    auto left = std::max(Duration{}, plan.at - present);
     return fmt::format("in {:.1f} s", std::chrono::duration<double>(left).count());
   };
   switch (plan.why) {
-    case off:
+    case Why::off:
       return "off";
-    case not_taken_over:
+    case Why::not_taken_over:
       return "on; nothing to give back";
-    case not_ready:
+    case Why::not_ready:
       return "when the partner waits for it";
-    case vetoed:
+    case Why::vetoed:
       return "held back by the vetoes of the giveback";
-    case delay:
+    case Why::delay:
       return "gives back " + in();
-    case resting:
+    case Why::resting:
       return fmt::format("tries again {}, after {} failures", in(), plan.failures);
-    case failed_often:
+    case Why::failed_often:
       return fmt::format("stopped after {} failures; goes on {}, or at once after 'duet giveback'",
                          plan.failures, in());
-    case ping_pong:
-      return fmt::format("stopped after {} takeovers in a short time; goes on {}, or at once after "
-                         "'duet giveback'",
-                         plan.takeovers, in());
-    case ha::AutoGivebackPlan::Why::now:
+    case Why::ping_pong:
+      return fmt::format(
+          "stopped after {} takeovers in a short time; goes on {}, or at once after "
+          "'duet giveback'",
+          plan.takeovers, in());
+    case Why::now:
       return "gives back now";
   }
   UNREACHABLE();

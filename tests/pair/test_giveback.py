@@ -21,7 +21,7 @@ class CutOffGiveback(scenario.Scenario):
         """Orders the giveback and returns when that event has come; disks are slow meanwhile."""
         t = pair_module.boottime_ns()
         self.pair.shelves["red"].command("slow all 15")
-        order = threading.Thread(target=self.blue.duet, args=("giveback", "red", "--timeout", "20"))
+        order = threading.Thread(target=self.blue.duet, args=("giveback", "red", "--wait", "20"))
         order.start()
         self.addCleanup(order.join)
         self.pair.wait_event(phase, t, 20, node)

@@ -61,7 +61,7 @@ class Operator(scenario.Scenario):
             self.assertTrue(error.strip())
         with self.subTest("wait over, and the job goes on"):
             t = pair_module.boottime_ns()
-            self.assert_exit(WAIT_OVER, self.blue, "takeover", "red", "--timeout", "0")
+            self.assert_exit(WAIT_OVER, self.blue, "takeover", "red", "--wait", "0")
             self.pair.wait_event("takeover.serving", t, 20, "blue")
         with self.subTest("giveback"):
             self.blue.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back")

@@ -1,0 +1,34 @@
+// What all commands share: their arguments and exit codes (docs/cli.md).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace duet::cli {
+
+enum Exit : int { done = 0, failed = 1, usage = 2, refused = 3, wait_over = 4, unreachable = 6 };
+
+struct Arguments {
+  bool json = false;
+  bool follow = false;
+  bool force = false;
+  bool self = false;           // takeover: please take over this node
+  bool cancel = false;         // takeover
+  bool no_takeover = false;    // halt
+  bool uncoordinated = false;  // giveback
+  std::vector<std::string> overrides;
+  std::string node;      // takeover, giveback, halt, cancel, ha check
+  std::string identity;  // lun
+  std::string name;
+  std::string size;
+  double countdown_s = 30;
+  double wait_s = 60;
+};
+
+// Says it on standard error, and returns the code.
+int complain(int code, const std::string& what);
+int failure(const Error& error);
+
+}  // namespace duet::cli
