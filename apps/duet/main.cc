@@ -1,6 +1,7 @@
 // The `duet` command: docs/cli.md.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -250,5 +251,6 @@ int run(int argc, char** argv) {
 }  // namespace duet::cli
 
 int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
   return duet::cli::run(argc, argv);
 }

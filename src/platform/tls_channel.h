@@ -46,7 +46,8 @@ class TlsChannel final : public ports::MessageChannel {
   static constexpr std::size_t max_pending = 16u << 20;  // unsent bytes; more closes the channel
   static constexpr Duration handshake_limit = seconds(5);
 
-  // Owns `fd`, a connected or connecting TCP socket. `max_message`: bytes; a longer one closes it.
+  // Requires: SIGPIPE is ignored by the process. Owns `fd`, a connected or connecting TCP socket.
+  // `max_message`: bytes; a longer one closes it.
   TlsChannel(EventLoop& loop, const TlsContext& context, int fd, std::size_t max_message);
   ~TlsChannel() override;
   TlsChannel(const TlsChannel&) = delete;

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 
 #include "platform/tcp_address.h"
@@ -19,6 +20,7 @@ std::vector<std::byte> bytes(const std::string& text) {
 class TlsRelayTest : public ::testing::Test {
  protected:
   TlsRelayTest() {
+    std::signal(SIGPIPE, SIG_IGN);
     directory_ =
         std::filesystem::temp_directory_path() / ("duet-relay-" + std::to_string(::getpid()));
     std::filesystem::create_directories(directory_);
