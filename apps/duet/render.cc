@@ -35,6 +35,9 @@ std::string vetoes_text(const admin::Possible& p, const char* indent) {
 
 std::string possible_text(const char* what, const admin::Possible& p) {
   if (p.possible) return fmt::format("  {:<10} possible\n", what);
+  if (p.vetoes.size() == 1 && p.vetoes[0].name == "not_taken_over") {
+    return fmt::format("  {:<10} nothing to give back\n", what);
+  }
   return fmt::format("  {:<10} not possible\n", what) + vetoes_text(p, "    ");
 }
 
