@@ -460,6 +460,7 @@ void Faults::heal() {
     node.heal();
     node.power_on();
     node.start_again();
+    node.keep_running();  // an order of before may be carried out only now
   }
 }
 

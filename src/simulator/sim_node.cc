@@ -136,6 +136,7 @@ void SimNode::boot() {
       world_.trace(name(), "halted");
       halted_ = true;
       end_daemon(true);
+      if (keep_running_) start_again();
     });
   });
   process_->post([this] {

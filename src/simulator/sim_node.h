@@ -63,6 +63,8 @@ class SimNode {
   void repeat_message(std::uint64_t which);
   // Starts a halted node again.
   void start_again();
+  // From now on an operator starts it again whenever it has halted.
+  void keep_running() { keep_running_ = true; }
   // Refused at once when no daemon runs.
   void operate(ha::OperatorRequest request, node::Supervisor::OperatorDone done);
   // Like `duet lun create`.
@@ -82,6 +84,7 @@ class SimNode {
   SimNvram nvram_;
   bool powered_ = false;
   bool halted_ = false;
+  bool keep_running_ = false;
   std::uint64_t starts_ = 0;
   std::unique_ptr<Process> process_;  // the supervisor
   std::unique_ptr<SimEngineProcess> engine_;
