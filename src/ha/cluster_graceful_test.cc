@@ -69,6 +69,25 @@ class Graceful : public ::testing::TestWithParam<std::uint64_t> {
 };
 INSTANTIATE_TEST_SUITE_P(Seeds, Graceful, ::testing::Range<std::uint64_t>(1, 9));
 
+// Chaos with real processes: the partner that hands over has stopped, but its next boot serves by
+// the time we notice (T8).
+TEST_P(Graceful, the_survivor_is_paused_until_the_next_boot_of_the_other_serves) {
+  EXPECT_MARK(takeover_of_a_boot_unheard_of);
+  Cluster c(options());
+  start(c);
+  take_over(c, blue, red);
+  ASSERT_TRUE(c.run_until([&] { return c.logged(red, "departure.handed_over"); }, seconds(5)));
+  c.pause(blue);
+  auto boots = c.boots(red);
+  ASSERT_TRUE(c.run_until([&] { return c.boots(red) > boots && c.serves(red, red); }, seconds(10)))
+      << c.history();
+  c.run_for(milliseconds(300));
+  c.resume(blue);
+  c.run_for(seconds(5));
+  EXPECT_CLEAN(c);
+  EXPECT_NE(c.serves(red, red), c.serves(blue, red)) << c.history();
+}
+
 TEST_P(Graceful, ordered_at_the_partner) {
   Cluster c(options());
   start(c);

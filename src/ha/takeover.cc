@@ -232,6 +232,13 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   replay_ = decision.replay;
   // Nobody but us has served since our mark of an earlier boot.
   if (m.taken_over_by == world.self()) partner_stopped_ = true;
+  // T8: that one boot has stopped says nothing of the next, which may have claimed while we were
+  // not scheduled. Who serves wrote the mailbox first.
+  bool heard_of = m.server != world.partner() || m.writer == victim_;
+  if (!heard_of) {
+    MARK(takeover_of_a_boot_unheard_of);
+    partner_stopped_ = false;
+  }
   if (!decision.possible) {
     MARK(takeover_forced);
     out.log(
@@ -252,6 +259,7 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   if (!ids.empty()) m.disks = ids;
   state_ = Marking{.mailbox = m,
                    .lease_ends = partner_stopped_ ? out.now() : seen.lease_ends,
+                   .heard_of = heard_of,
                    .retry = out.now()};
 }
 
@@ -277,7 +285,7 @@ void Takeover::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Ou
   world.lease(world.partner()).start(world.nonce, epoch_, out);
   kill_at_ = out.now();
   out.log(Severity::notice, "takeover.marked", "epoch " + std::to_string(epoch_.value()));
-  state_ = AwaitingLease{s.lease_ends};
+  state_ = AwaitingLease{s.lease_ends, s.heard_of};
 }
 
 void Takeover::assume(World& world, Output& out) {
@@ -370,7 +378,8 @@ bool Takeover::advance(World& world, Output& out) {
             return true;
           },
           [&](AwaitingLease& s) {
-            if (s.until > out.now() && !world.monitor.stopped(victim_)) return false;
+            bool stopped = s.heard_of && world.monitor.stopped(victim_);
+            if (s.until > out.now() && !stopped) return false;
             assume(world, out);
             return true;
           },

@@ -137,11 +137,13 @@ class Takeover {
   struct Marking {
     Mailbox mailbox;
     Instant lease_ends{};
+    bool heard_of = true;  // the boot whose lease that is: it is victim_
     int attempts = 0;
     Instant retry = never;
   };
   struct AwaitingLease {
     Instant until;
+    bool heard_of = true;
   };
   struct Assuming {
     Instant retry = never;
