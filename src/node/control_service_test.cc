@@ -68,6 +68,7 @@ TEST(ControlService, AMalformedMessageDropsItsClientAlone) {
   Bench b;
   auto good = b.connect(), bad = b.connect(), empty = b.connect();
   std::vector<std::byte> nonsense(5, std::byte{0xff});
+  nonsense[0] = std::byte{admin::control_version};
   bad->say(nonsense);
   empty->say({});
   EXPECT_TRUE(bad->open()) << "it is the caller: it goes a turn later";
