@@ -230,8 +230,6 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   auto m = *seen.mailbox;
   auto decision = decide_replay(m, world.engine->nvram);
   replay_ = decision.replay;
-  // Nobody but us has served since our mark of an earlier boot.
-  if (m.taken_over_by == world.self()) partner_stopped_ = true;
   // T8: that one boot has stopped says nothing of the next, which may have claimed while we were
   // not scheduled. Who serves wrote the mailbox first.
   bool heard_of = m.server != world.partner() || m.writer == victim_;
