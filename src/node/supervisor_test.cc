@@ -341,7 +341,8 @@ TEST(Supervisor, WhyThereIsNoLinkIsKept) {
   b.link.become(ports::LinkState::wrong_cluster, "the partner says 'lab'");
   EXPECT_EQ(b.supervisor->link_why(), "the partner says 'lab'");
   EXPECT_EQ(b.supervisor->core().snapshot(b.scheduler.now()).link, ports::LinkState::wrong_cluster);
-  std::vector<std::byte> nonsense(7, std::byte{1});
+  std::vector<std::byte> nonsense(7);
+  nonsense[0] = std::byte{1};  // of our version, but too short
   b.link.say(nonsense);
   EXPECT_EQ(b.supervisor->core().snapshot(b.scheduler.now()).invalid_messages, 1u);
 }
