@@ -13,16 +13,6 @@ using Purpose = MailboxKeeper::Purpose;
 using Kind = MailboxKeeper::Outcome::Kind;
 using Answer = OperatorAnswer::Outcome;
 
-namespace {
-
-// The partner says itself that it answers nobody any more, or a new boot of it speaks.
-bool stopped(Reason trigger) {
-  return trigger == Reason::partner_panicked || trigger == Reason::partner_rebooted ||
-         trigger == Reason::partner_shut_down;
-}
-
-}  // namespace
-
 void Takeover::answer(Answer outcome, Reason reason, Output& out) {
   if (order_.request == 0) return;
   std::vector<std::string> reasons;
@@ -36,7 +26,6 @@ void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
   bool again = order.trigger == order_.trigger && refusal_ != Reason::none;
   order_ = std::move(order);
   ++attempt_;
-  partner_stopped_ = stopped(order_.trigger);
   victim_ = world.monitor.served() != BootNonce(0) ? world.monitor.served() : world.monitor.nonce();
   bool ordered = order_.trigger == Reason::operator_order;
   if (!again || ordered) {
@@ -56,7 +45,6 @@ void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
 void Takeover::retake(World& world, Output& out) {
   MARK(giveback_retaken);
   order_ = {.trigger = Reason::giveback_failed};
-  partner_stopped_ = false;
   victim_ = world.monitor.nonce();
   world.lease(world.partner()).stop(out);
   out.log(Severity::warning, "giveback.retake", std::string(sentence(order_.trigger)));
@@ -233,10 +221,8 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   // T8: that one boot has stopped says nothing of the next, which may have claimed while we were
   // not scheduled. Who serves wrote the mailbox first.
   bool heard_of = m.server != world.partner() || m.writer == victim_;
-  if (!heard_of) {
-    MARK(takeover_of_a_boot_unheard_of);
-    partner_stopped_ = false;
-  }
+  if (!heard_of) MARK(takeover_of_a_boot_unheard_of);
+  bool stopped = heard_of && world.monitor.stopped(victim_);
   if (!decision.possible) {
     MARK(takeover_forced);
     out.log(
@@ -256,7 +242,7 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   const auto& ids = world.config.shelves[world.partner().value()].ids;
   if (!ids.empty()) m.disks = ids;
   state_ = Marking{.mailbox = m,
-                   .lease_ends = partner_stopped_ ? out.now() : seen.lease_ends,
+                   .lease_ends = stopped ? out.now() : seen.lease_ends,
                    .heard_of = heard_of,
                    .retry = out.now()};
 }

@@ -183,7 +183,6 @@ class Takeover {
   TakeoverOrder order_;           // of the attempt under way
   std::uint64_t attempt_ = 0;     // grows with each
   bool prepared_ = false;         // the engine holds something for it
-  bool partner_stopped_ = false;  // known to answer nobody any more
   int closes_ = 0;                // MirrorWindowClosed events still to come
   Mailbox marked_;
   bool replay_ = false;

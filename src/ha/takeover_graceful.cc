@@ -44,7 +44,6 @@ void Takeover::on_prepared(const IdentityPrepared& event, World& world, Output& 
 bool Takeover::partner_is_over(World& world, Output& out) {
   auto verdict = world.verdict(out.now());
   if (verdict != Verdict::gone && verdict != Verdict::dead) return false;
-  partner_stopped_ = verdict == Verdict::gone && world.monitor.stopped(victim_);
   close_window(world, out);
   return true;
 }
