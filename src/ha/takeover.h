@@ -180,10 +180,10 @@ class Takeover {
   std::variant<Idle, Checking, Warming, CountingDown, Cancelling, ClosingWindow, Fencing,
                Confirming, Marking, AwaitingLease, Assuming, Serving, HandingBack>
       state_;
-  TakeoverOrder order_;           // of the attempt under way
-  std::uint64_t attempt_ = 0;     // grows with each
-  bool prepared_ = false;         // the engine holds something for it
-  int closes_ = 0;                // MirrorWindowClosed events still to come
+  TakeoverOrder order_;        // of the attempt under way
+  std::uint64_t attempt_ = 0;  // grows with each
+  bool prepared_ = false;      // the engine holds something for it
+  int closes_ = 0;             // MirrorWindowClosed events still to come
   Mailbox marked_;
   bool replay_ = false;
   Epoch epoch_;
