@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace duet::ha {
 namespace {
@@ -66,13 +67,10 @@ Result<std::vector<Reason>> parse_overrides(const std::vector<std::string>& name
   for (const auto& text : names) {
     auto* found = std::ranges::find(soft_reasons, text, [](Reason r) { return name(r); });
     if (found == soft_reasons.end()) {
-      std::string known;
-      for (auto reason : soft_reasons) {
-        if (!known.empty()) known += ", ";
-        known += name(reason);
-      }
-      return fail(ErrorCode::refused,
-                  "there is no veto '" + text + "' that could be overridden; there are " + known);
+      std::string why = "there is no veto '" + text + "' that could be overridden; there are";
+      for (auto reason : soft_reasons) why.append(" ").append(name(reason)).append(",");
+      why.pop_back();
+      return fail(ErrorCode::refused, std::move(why));
     }
     reasons.push_back(*found);
   }
