@@ -231,6 +231,15 @@ Bytes Checkers::region(NodeId node) const {
   return nvram.persistent() ? nvram.durable() : nvram.visible();
 }
 
+// Whether a second copy that was there when it counted may be gone: volatile NVRAM without power.
+bool Checkers::forgot_lately(NodeId node) {
+  Node& seen = nodes_[node.value()];
+  const auto forgotten = world_.node(node).nvram().forgotten();
+  if (forgotten != seen.forgotten) seen.forgot = world_.now();
+  seen.forgotten = forgotten;
+  return forgotten != 0 && world_.now() - seen.forgot < answer_delay_max;
+}
+
 void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
   if (stamp == 0 || ++acknowledgements_ % acknowledgements_looked_at != 0) return;
   const nvlog::Extent place = layout_.ring(range.identity);
@@ -253,6 +262,7 @@ void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
       const auto other =
           nvlog::read_record(ring(NodeId(static_cast<std::uint8_t>(3 - n))), record->address);
       if (other && is_it(*other)) return;
+      if (forgot_lately(partner_of(NodeId(n)))) return;
       if (position_on_disk(range.identity).sequence >= record->header.sequence) return;
       const auto mailbox = mailbox_on_disk(range.identity);
       if (!mailbox || mailbox->durability == Durability::local) return;

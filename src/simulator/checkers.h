@@ -42,6 +42,8 @@ class Checkers {
   // is far shorter, but its mailbox write may be slow.
   static constexpr Duration progress_limit = seconds(8);
   static constexpr std::uint64_t acknowledgements_looked_at = 4;  // one in so many
+  // A starved node may see the completion of its mirror, and answer, so much later.
+  static constexpr Duration answer_delay_max = seconds(20);
 
   // Both outlive us.
   Checkers(World& world, Workload& workload);
@@ -73,6 +75,8 @@ class Checkers {
     std::uint64_t progress = 0;
     BootNonce nonce;
     Instant progressed{};
+    std::uint64_t forgotten = 0;  // SimNvram::forgotten, as last seen
+    Instant forgot{};
   };
 
   void on_landed(const SimUnit& unit, const SimUnit::Landed& landed);
@@ -81,6 +85,7 @@ class Checkers {
   void check_superblock_write(Identity& identity, const SimUnit& unit, Bytes block);
   void on_server_send(const ClientNetwork::ServerSend& send);
   void on_acknowledged(const BlockRange& range, Stamp stamp);
+  bool forgot_lately(NodeId node);
   void check_units();
   void look();
   void look_at_service(Identity& identity);

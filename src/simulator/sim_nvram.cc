@@ -31,7 +31,10 @@ void SimNvram::commit(std::size_t offset, std::size_t size) {
 }
 
 void SimNvram::lose_power(simulation::Random& random) {
-  if (!persistent_) return lose_everything();
+  if (!persistent_) {
+    ++forgotten_;
+    return lose_everything();
+  }
   for (std::size_t i = 0; i < visible_.size(); i += line) {
     auto n = std::min(line, visible_.size() - i);
     if (std::memcmp(&visible_[i], &durable_[i], n) == 0) continue;

@@ -2,6 +2,7 @@
 // by cache line. It outlives the processes of its node.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "ports/nvram.h"
@@ -31,8 +32,11 @@ class SimNvram {
   void lose_power(simulation::Random& random);
   void lose_everything();  // replaced by a blank one
   void flip_bit(std::size_t offset, unsigned bit);
+  // How often power took all of it, as it is ordinary memory.
+  std::uint64_t forgotten() const { return forgotten_; }
 
  private:
+  std::uint64_t forgotten_ = 0;
   std::vector<std::byte> visible_;
   std::vector<std::byte> durable_;
   bool persistent_;
