@@ -64,7 +64,7 @@ disk::Label make_label(const World& world, NodeId owner, std::size_t i) {
 }  // namespace
 
 World::World(WorldOptions options)
-    : options_(std::move(options)), random_(options_.seed * 0x9e3779b97f4a7c15 + 1) {
+    : options_(options), random_(options_.seed * 0x9e3779b97f4a7c15 + 1) {
   set_assertion_handler(throw_panic);
   shape_ = shape_of(options_.seed);
   make_configs();
