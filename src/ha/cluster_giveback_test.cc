@@ -2,7 +2,7 @@
 // (cluster.h). docs/protocols/giveback.md.
 #include <gtest/gtest.h>
 
-#include "ha/cluster.h"
+#include "ha/cluster_fixture.h"
 
 namespace duet::ha::testing {
 namespace {
@@ -10,28 +10,6 @@ namespace {
 using Outcome = OperatorAnswer::Outcome;
 using Why = AutoGivebackPlan::Why;
 
-#define EXPECT_CLEAN(cluster)                                                           \
-  EXPECT_TRUE((cluster).violations().empty()) << (cluster).violations().front() << "\n" \
-                                              << (cluster).history()
-
-bool both_mirrored(const Cluster& c) {
-  for (auto node : {red, blue}) {
-    if (c.state(node) != NodeState::up || !c.serves(node, node)) return false;
-    if (c.mode_in_mailbox(node) != Durability::mirrored) return false;
-  }
-  return true;
-}
-bool survivor_serves_both(const Cluster& c, NodeId survivor) {
-  return c.serves(survivor, red) && c.serves(survivor, blue) &&
-         c.state(survivor) == NodeState::taken_over_partner;
-}
-void start(Cluster& c) {
-  c.power_on(red);
-  c.power_on(blue);
-  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)))
-      << c.describe() << c.history();
-  c.run_for(seconds(1));
-}
 // Red is powered off and taken over.
 void start_without_red(Cluster& c) {
   start(c);
@@ -40,14 +18,8 @@ void start_without_red(Cluster& c) {
   c.run_for(seconds(1));
 }
 
-class GivebackOf : public ::testing::TestWithParam<std::uint64_t> {
+class GivebackOf : public PairTest {
  protected:
-  Options options(bool auto_giveback = false) const {
-    Options o;
-    o.seed = GetParam();
-    o.auto_giveback = auto_giveback;
-    return o;
-  }
   static std::uint64_t uncoordinated(Cluster& c) {
     return c.order(blue, {.verb = OperatorVerb::giveback, .node = red, .uncoordinated = true});
   }

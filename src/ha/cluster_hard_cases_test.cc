@@ -5,44 +5,15 @@
 #include "base/coverage_expect.h"
 #include "base/crc32c.h"
 #include "disk/areas.h"
-#include "ha/cluster.h"
+#include "ha/cluster_fixture.h"
 
 namespace duet::ha::testing {
 namespace {
 
 using Outcome = OperatorAnswer::Outcome;
 
-#define EXPECT_CLEAN(cluster)                                                           \
-  EXPECT_TRUE((cluster).violations().empty()) << (cluster).violations().front() << "\n" \
-                                              << (cluster).history()
-
-bool both_mirrored(const Cluster& c) {
-  for (auto node : {red, blue}) {
-    if (c.state(node) != NodeState::up || !c.serves(node, node)) return false;
-    if (c.mode_in_mailbox(node) != Durability::mirrored) return false;
-  }
-  return true;
-}
-bool survivor_serves_both(const Cluster& c, NodeId survivor) {
-  return c.serves(survivor, red) && c.serves(survivor, blue) &&
-         c.state(survivor) == NodeState::taken_over_partner;
-}
-void start(Cluster& c) {
-  c.power_on(red);
-  c.power_on(blue);
-  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)))
-      << c.describe() << c.history();
-  c.run_for(seconds(1));
-}
-
-class HardCase : public ::testing::TestWithParam<std::uint64_t> {
+class HardCase : public PairTest {
  protected:
-  Options options(bool auto_giveback = false) const {
-    Options o;
-    o.seed = GetParam();
-    o.auto_giveback = auto_giveback;
-    return o;
-  }
   static void damage(Cluster& c, DiskRef disk) {
     for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
       c.disk(disk).write(disk::mailbox_copy(copy).offset, std::vector<std::byte>(4096));

@@ -1,6 +1,6 @@
 // Scenarios of a pair over simulated disks, link and engines (cluster.h). Every one also checks the
 // invariants that the cluster watches all the while.
-#include "ha/cluster.h"
+#include "ha/cluster_fixture.h"
 
 #include <gtest/gtest.h>
 
@@ -9,42 +9,7 @@
 namespace duet::ha::testing {
 namespace {
 
-#define EXPECT_CLEAN(cluster)                                                           \
-  EXPECT_TRUE((cluster).violations().empty()) << (cluster).violations().front() << "\n" \
-                                              << (cluster).history()
-
-bool both_up(const Cluster& c) {
-  return c.state(red) == NodeState::up && c.state(blue) == NodeState::up && c.serves(red, red) &&
-         c.serves(blue, blue);
-}
-bool both_mirrored(const Cluster& c) {
-  return both_up(c) && c.mode_in_mailbox(red) == Durability::mirrored &&
-         c.mode_in_mailbox(blue) == Durability::mirrored;
-}
-bool survivor_serves_both(const Cluster& c, NodeId survivor) {
-  return c.serves(survivor, red) && c.serves(survivor, blue) &&
-         c.state(survivor) == NodeState::taken_over_partner;
-}
-
-void start(Cluster& c) {
-  c.power_on(red);
-  c.power_on(blue);
-  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)))
-      << c.describe() << c.history();
-  c.run_for(seconds(1));
-  c.longest_pause(red);
-  c.longest_pause(blue);
-}
-
-class Scenario : public ::testing::TestWithParam<std::uint64_t> {
- protected:
-  Options options(bool auto_giveback = false) const {
-    Options o;
-    o.seed = GetParam();
-    o.auto_giveback = auto_giveback;
-    return o;
-  }
-};
+class Scenario : public PairTest {};
 INSTANTIATE_TEST_SUITE_P(Seeds, Scenario, ::testing::Range<std::uint64_t>(1, 6));
 
 TEST_P(Scenario, both_boot_and_mirror) {

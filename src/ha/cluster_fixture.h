@@ -1,0 +1,49 @@
+// What tests of a pair (cluster.h) have in common: its settled states, how it gets there, and its
+// options by seed.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "ha/cluster.h"
+
+namespace duet::ha::testing {
+
+#define EXPECT_CLEAN(cluster)                                                           \
+  EXPECT_TRUE((cluster).violations().empty()) << (cluster).violations().front() << "\n" \
+                                              << (cluster).history()
+
+inline bool both_up(const Cluster& c) {
+  return c.state(red) == NodeState::up && c.state(blue) == NodeState::up && c.serves(red, red) &&
+         c.serves(blue, blue);
+}
+inline bool both_mirrored(const Cluster& c) {
+  return both_up(c) && c.mode_in_mailbox(red) == Durability::mirrored &&
+         c.mode_in_mailbox(blue) == Durability::mirrored;
+}
+inline bool survivor_serves_both(const Cluster& c, NodeId survivor) {
+  return c.serves(survivor, red) && c.serves(survivor, blue) &&
+         c.state(survivor) == NodeState::taken_over_partner;
+}
+
+// Both serve, mirrored, for a second; pauses are counted from here on.
+inline void start(Cluster& c) {
+  c.power_on(red);
+  c.power_on(blue);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)))
+      << c.describe() << c.history();
+  c.run_for(seconds(1));
+  c.longest_pause(red);
+  c.longest_pause(blue);
+}
+
+class PairTest : public ::testing::TestWithParam<std::uint64_t> {
+ protected:
+  static Options options(bool auto_giveback = false) {
+    Options o;
+    o.seed = GetParam();
+    o.auto_giveback = auto_giveback;
+    return o;
+  }
+};
+
+}  // namespace duet::ha::testing
