@@ -9,7 +9,7 @@ extern "C" {
 
 #include <fmt/format.h>
 
-#include <memory>
+#include <iterator>
 #include <utility>
 
 #include "boot_clock.h"
@@ -57,7 +57,16 @@ struct Session::Command {
   Completion done;
   std::function<void(const Reply&, Capacity)> capacity;
   scsi_iovec iov{};
+  std::unique_ptr<scsi_task, void (*)(scsi_task*)> task{nullptr, scsi_free_scsi_task};
+  std::list<std::unique_ptr<Command>>::iterator position{};
 };
+
+Session::Session(Url url, std::string initiator, std::uint32_t isid)
+    : url_(std::move(url)), initiator_(std::move(initiator)), isid_(isid) {}
+
+Session::~Session() {
+  close();
+}
 
 Result<Url> parse_url(const std::string& text) {
   std::unique_ptr<iscsi_context, int (*)(iscsi_context*)> context(
@@ -87,9 +96,11 @@ void Session::open() {
 }
 
 void Session::close() {
-  closing_ = true;  // destroying the context calls every outstanding callback
+  closing_ = true;  // destroying the context calls callbacks
   if (context_ != nullptr) iscsi_destroy_context(std::exchange(context_, nullptr));
   closing_ = false;
+  // Those of a session that the target logged out libiscsi forgets without a call.
+  outstanding_.clear();
   state_ = State::closed;
 }
 
@@ -133,59 +144,70 @@ void Session::on_logged_in(iscsi_context* context, int status, void*, void* self
   session.state_ = State::ready;
 }
 
-void Session::on_done(iscsi_context*, int status, void* data, void* private_data) {
-  std::unique_ptr<Command> command(static_cast<Command*>(private_data));
-  std::unique_ptr<scsi_task, void (*)(scsi_task*)> task(static_cast<scsi_task*>(data),
-                                                        scsi_free_scsi_task);
-  Session& session = *command->session;
-  if (session.closing_ || session.state_ == State::lost) return;
+void Session::on_done(iscsi_context*, int status, void*, void* private_data) {
+  Session& session = *static_cast<Command*>(private_data)->session;
+  if (session.closing_) return;
+  auto& position = static_cast<Command*>(private_data)->position;
+  const std::unique_ptr<Command> command = std::move(*position);
+  session.outstanding_.erase(position);
+  scsi_task* const task = command->task.get();
+  if (session.state_ == State::lost) return;
   if (status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_ERROR ||
       status == SCSI_STATUS_TIMEOUT) {
     return session.lose("command cancelled: connection lost");
   }
   const Outcome outcome = command->capacity && status == SCSI_STATUS_GOOD
                               ? Outcome::good  // its answer is shorter than what we ask for
-                              : classify(status, task.get());
-  const std::string what = outcome == Outcome::good ? "" : describe(status, task.get());
+                              : classify(status, task);
+  const std::string what = outcome == Outcome::good ? "" : describe(status, task);
   const Reply reply{outcome, what};
   if (!command->capacity) return command->done(reply);
   Capacity capacity;
   if (outcome == Outcome::good) {
-    if (auto* raw = static_cast<scsi_readcapacity16*>(scsi_datain_unmarshall(task.get()))) {
+    if (auto* raw = static_cast<scsi_readcapacity16*>(scsi_datain_unmarshall(task))) {
       capacity = {raw->returned_lba + 1, raw->block_length};
     }
   }
   command->capacity(reply, capacity);
 }
 
-void Session::queued(bool ok, Command* command) {
-  if (ok) return;
-  delete command;
+Session::Command* Session::add(Command command) {
+  outstanding_.push_back(std::make_unique<Command>(std::move(command)));
+  Command* added = outstanding_.back().get();
+  added->position = std::prev(outstanding_.end());
+  return added;
+}
+
+void Session::queued(scsi_task* task, Command* command) {
+  if (task != nullptr) {
+    command->task.reset(task);
+    return;
+  }
+  outstanding_.erase(command->position);
   lose(iscsi_get_error(context_));
 }
 
 void Session::read(std::uint64_t lba, MutableBytes buffer, std::uint32_t block_size,
                    Completion done) {
-  auto* command = new Command{this, std::move(done), {}, {buffer.data(), buffer.size()}};
+  auto* command = add({this, std::move(done), {}, {buffer.data(), buffer.size()}});
   queued(iscsi_read16_iov_task(context_, url_.lun, lba, static_cast<std::uint32_t>(buffer.size()),
                                static_cast<int>(block_size), 0, 0, 0, 0, 0, on_done, command,
-                               &command->iov, 1) != nullptr,
+                               &command->iov, 1),
          command);
 }
 
 void Session::write(std::uint64_t lba, Bytes buffer, std::uint32_t block_size, Completion done) {
   auto* bytes = const_cast<std::byte*>(buffer.data());  // libiscsi only reads it
-  auto* command = new Command{this, std::move(done), {}, {bytes, buffer.size()}};
-  queued(iscsi_write16_iov_task(context_, url_.lun, lba, nullptr,
-                                static_cast<std::uint32_t>(buffer.size()),
-                                static_cast<int>(block_size), 0, 0, 0, 0, 0, on_done, command,
-                                &command->iov, 1) != nullptr,
+  auto* command = add({this, std::move(done), {}, {bytes, buffer.size()}});
+  queued(iscsi_write16_iov_task(
+             context_, url_.lun, lba, nullptr, static_cast<std::uint32_t>(buffer.size()),
+             static_cast<int>(block_size), 0, 0, 0, 0, 0, on_done, command, &command->iov, 1),
          command);
 }
 
 void Session::read_capacity(std::function<void(const Reply&, Capacity)> done) {
-  auto* command = new Command{this, {}, std::move(done), {}};
-  queued(iscsi_readcapacity16_task(context_, url_.lun, on_done, command) != nullptr, command);
+  auto* command = add({this, {}, std::move(done), {}});
+  queued(iscsi_readcapacity16_task(context_, url_.lun, on_done, command), command);
 }
 
 void Session::log_out(int patience_ms) {

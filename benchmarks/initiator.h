@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <list>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -13,6 +15,7 @@
 #include "base/result.h"
 
 struct iscsi_context;
+struct scsi_task;
 
 namespace duet::load {
 
@@ -49,9 +52,8 @@ class Session {
 
   // `initiator` and `isid` stay the same for every login, so that a new session replaces the old
   // one at the target (RFC 7143 section 6.3.5) instead of leaving its commands running.
-  Session(Url url, std::string initiator, std::uint32_t isid)
-      : url_(std::move(url)), initiator_(std::move(initiator)), isid_(isid) {}
-  ~Session() { close(); }
+  Session(Url url, std::string initiator, std::uint32_t isid);
+  ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -77,7 +79,8 @@ class Session {
  private:
   struct Command;
   void lose(std::string why);
-  void queued(bool ok, Command* command);
+  Command* add(Command command);
+  void queued(scsi_task* task, Command* command);  // null: libiscsi did not take it
   static void on_connected(iscsi_context*, int status, void*, void* self);
   static void on_logged_in(iscsi_context*, int status, void*, void* self);
   static void on_done(iscsi_context*, int status, void* task, void* command);
@@ -86,6 +89,7 @@ class Session {
   std::string initiator_;
   std::uint32_t isid_;
   iscsi_context* context_ = nullptr;
+  std::list<std::unique_ptr<Command>> outstanding_;
   State state_ = State::closed;
   bool closing_ = false;
   std::string why_;

@@ -18,10 +18,11 @@ class Load:
         self.summary = None
         self.exit_code = None
         self.log_path = pair.directory / f"{log_name}.jsonl"
+        self._error_path = pair.directory / f"{log_name}.err"
         self._process = processes.Process(
             [*pair.enter("client"), pair.program("duet-load"), "--stdin", "--log", self.log_path, "--start-limit",
              start_limit, *extra, *urls],
-            log=pair.directory / f"{log_name}.err", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            log=self._error_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True, name=log_name)
         self._reader.start()
         pair.on_close(self._close)
@@ -29,7 +30,7 @@ class Load:
             if self._ended.is_set():
                 break
         if not self._started.is_set():
-            raise RuntimeError(f"duet-load: {(pair.directory / f'{log_name}.err').read_text()}")
+            raise RuntimeError(f"duet-load: {self.complaints()}")
 
     def __enter__(self):
         return self
@@ -84,6 +85,10 @@ class Load:
         if self.summary is None:
             raise RuntimeError(f"duet-load ended with {self.exit_code} and without a summary")
         return self.summary
+
+    def complaints(self):
+        """What the program said on standard error."""
+        return self._error_path.read_text()
 
     def events(self, name=None):
         with open(self.log_path, encoding="ascii") as f:

@@ -46,7 +46,8 @@ class Scenario(unittest.TestCase):
     def assert_nothing_lost(self, load):
         summary = load.stop()
         self.assertEqual((summary["lost"], summary["bad_reads"], summary["hard_errors"],
-                          summary["unverified"], load.exit_code), (0, 0, 0, 0, 0), load.events()[-20:])
+                          summary["unverified"], load.exit_code), (0, 0, 0, 0, 0),
+                         (load.complaints(), load.events()[-20:]))
         self.assertGreater(summary["verified"], 0)
         return summary
 
