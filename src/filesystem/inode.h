@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "base/strong.h"
 #include "filesystem/block_pointer.h"
 
 namespace duet::filesystem {
