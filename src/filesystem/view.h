@@ -30,11 +30,16 @@ class View {
   // may be among them); max_file_blocks: none. Errors: busy (not in memory), io_error.
   virtual Result<std::uint64_t> next_block(FileKey file, std::uint64_t from) = 0;
   // Can so many more blocks (4 KiB each, metadata not counted) be dirtied in this volume? Errors:
-  // no_space (pool, quota), busy (memory bound: after the next consistency point).
+  // no_space (the pool is full), refused (the volume's quota), busy (memory bound: after the next
+  // consistency point). Changes that only free are made without asking.
   virtual Status space(VolumeId volume, std::uint64_t blocks) = 0;
+  // The number that allocate_inode will give, its place in memory. Errors: not_found (no such
+  // volume), busy, io_error, no_space.
+  virtual Result<InodeNumber> next_inode(VolumeId volume) = 0;
 
   // ---- changing ----
-  // The next inode number that was never given. Same in a replay.
+  // The next inode number that was never given. Same in a replay. Requires: next_inode() has
+  // succeeded in this run of the operation.
   virtual InodeNumber allocate_inode(VolumeId volume) = 0;
   // Everything but `root`, `levels` and `blocks`, which stay as they are. Type none frees the inode
   // and all its blocks.
@@ -42,10 +47,11 @@ class View {
   // A block to change in place, whole, with its present contents. Requires: block() has succeeded
   // for it in this run of the operation.
   virtual MutableBytes change_block(FileKey file, std::uint64_t number) = 0;
-  // Part of the data of a file: any offset and length. Does not change the size. Blocks that are
-  // not covered as a whole need not be in memory.
+  // Part of the data of a file: offset and length are multiples of sector_size. Does not change the
+  // size. Blocks that are not covered as a whole need not be in memory.
   virtual void write(FileKey file, std::uint64_t offset, const std::vector<Slice>& data) = 0;
-  // Zeros from `offset` on, `length` bytes; whole blocks become holes. Does not change the size.
+  // Zeros from `offset` on, `length` bytes, both multiples of sector_size, ending at max_file_size
+  // at most; whole blocks become holes. Does not change the size.
   virtual void zero(FileKey file, std::uint64_t offset, std::uint64_t length) = 0;
 };
 
