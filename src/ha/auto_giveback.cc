@@ -13,6 +13,8 @@ std::string_view name(Why why) {
       return "off";
     case Why::not_taken_over:
       return "not_taken_over";
+    case Why::by_order:
+      return "by_order";
     case Why::not_ready:
       return "not_ready";
     case Why::vetoed:
@@ -34,10 +36,11 @@ std::string_view name(Why why) {
 AutoGiveback::AutoGiveback(const AutoGivebackRules& rules, std::vector<Instant> history)
     : rules_(rules), takeovers_(std::move(history)) {}
 
-void AutoGiveback::on_takeover(Reason trigger, Instant now) {
-  bool planned = trigger == Reason::operator_order;
+void AutoGiveback::on_takeover(Reason trigger, Reason cause, Instant now) {
+  // An operator whose giveback failed wanted it given back.
+  if (trigger != Reason::giveback_failed) by_order_ = cause == Reason::operator_order;
   bool continued = trigger == Reason::resumed || trigger == Reason::giveback_failed;
-  if (planned || continued) return;
+  if (trigger == Reason::operator_order || continued) return;
   if (takeovers_.size() == max_history) takeovers_.erase(takeovers_.begin());
   takeovers_.push_back(now);
 }
@@ -48,6 +51,7 @@ void AutoGiveback::on_failed(Instant now) {
 }
 
 void AutoGiveback::on_order() {
+  by_order_ = false;
   failures_ = 0;
   takeovers_.clear();
 }
@@ -62,6 +66,7 @@ void AutoGiveback::on_ready(bool ready, Instant now) {
 
 //  in this order:
 //  not configured · nothing taken over              off, not_taken_over
+//  taken over by order                              by_order, until an operator gives back
 //  more takeovers within the window than allowed    ping_pong, until the last is a window ago
 //  more failures in a row than allowed              failed_often, until the last is a window ago
 //  failed lately                                    resting
@@ -82,6 +87,7 @@ AutoGivebackPlan AutoGiveback::plan(bool serving, bool vetoed, Instant now) cons
   };
   if (!rules_.enabled) return hold(Why::off, Instant::max());
   if (!serving) return hold(Why::not_taken_over, Instant::max());
+  if (by_order_ && !rules_.after_order) return hold(Why::by_order, Instant::max());
   if (rules_.takeovers != 0 && plan.takeovers > rules_.takeovers) {
     return hold(Why::ping_pong, takeovers_.back() + rules_.window);
   }

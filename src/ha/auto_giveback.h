@@ -18,12 +18,14 @@ struct AutoGivebackRules {
   std::uint32_t attempts = 3;      // that fail, in a row; 0: no limit
   std::uint32_t takeovers = 5;     // not by order, within `window`: more stop it; 0: no limit
   Duration window = seconds(600);  // also the quiet time after which it goes on
+  bool after_order = false;        // a takeover by order is given back by itself, too
 };
 
 struct AutoGivebackPlan {
   enum class Why : std::uint8_t {
     off,             // not configured
     not_taken_over,  // nothing to give back
+    by_order,        // taken over by order: given back by order
     not_ready,       // the partner does not wait for it (yet)
     vetoed,          // see giveback_vetoes
     delay,           // until `at`
@@ -46,8 +48,9 @@ class AutoGiveback {
 
   explicit AutoGiveback(const AutoGivebackRules& rules, std::vector<Instant> history = {});
 
-  // The partner's identity is served here now; `trigger`: why it was taken over.
-  void on_takeover(Reason trigger, Instant now);
+  // The partner's identity is served here now. `trigger`: of this takeover; `cause`: the same, or
+  // that of the takeover which this one goes on with.
+  void on_takeover(Reason trigger, Reason cause, Instant now);
   void on_done() { failures_ = 0; }
   void on_failed(Instant now);
   void on_order();  // the operator gives back: what happened before is forgiven
@@ -62,6 +65,7 @@ class AutoGiveback {
  private:
   AutoGivebackRules rules_;
   std::vector<Instant> takeovers_;  // not by order, oldest first
+  bool by_order_ = false;           // the operator took the partner down, and said nothing since
   std::uint32_t failures_ = 0;
   Instant failed_at_{};
   Instant ready_since_ = Instant::max();

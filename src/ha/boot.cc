@@ -57,12 +57,11 @@ BootDecision decide_boot(const BootView& view, NodeId self) {
   return BootClaim{};
 }
 
-void Boot::start(World& world, Output& out) {
+void Boot::start(Output& out) {
   ASSERT(std::holds_alternative<Idle>(state_));
   started_ = out.now();
   why_ = Reason::disks_missing;
   state_ = Waiting{out.now()};
-  (void)world;
 }
 
 void Boot::wait(BootWait what, Duration time, World& world, Output& out) {
@@ -227,8 +226,7 @@ bool Boot::advance(World& world, Output& out) {
       state_);
 }
 
-bool Boot::on_completed(const DiskCompleted& event, World& world, Output& out) {
-  (void)world;
+bool Boot::on_completed(const DiskCompleted& event, Output& out) {
   if (auto* s = std::get_if<Probing>(&state_)) return s->survey.on_completed(event);
   if (auto* s = std::get_if<Seizing>(&state_)) return s->fences.on_completed(event, out);
   if (auto* s = std::get_if<Claiming>(&state_)) return s->fences.on_completed(event, out);
@@ -343,8 +341,7 @@ void Boot::on_assume_failed(const std::string& why, World& world, Output& out) {
   out.log(Severity::error, "boot.assume_failed", why);
 }
 
-bool Boot::force(World& world, Output& out) {
-  (void)world;
+bool Boot::force(Output& out) {
   bool stuck = shown_ != NodeState::booting || why_ == Reason::nvram_lost;
   if (!stuck || up() || holding() || std::holds_alternative<Claiming>(state_)) return false;
   forced_ = true;

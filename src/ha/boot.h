@@ -42,14 +42,14 @@ class Boot {
  public:
   static constexpr int max_attempts = 10;  // of a mailbox read or write before probing anew
 
-  void start(World& world, Output& out);
+  void start(Output& out);
   bool advance(World& world, Output& out);  // true: something changed
-  bool on_completed(const DiskCompleted& event, World& world, Output& out);
+  bool on_completed(const DiskCompleted& event, Output& out);
   void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
   void on_assumed(World& world, Output& out);
   void on_assume_failed(const std::string& why, World& world, Output& out);
   // The operator accepts the loss of what only the partner has. False: not waiting for it.
-  bool force(World& world, Output& out);
+  bool force(Output& out);
   Instant next_time() const;
 
   bool up() const { return std::holds_alternative<Up>(state_); }

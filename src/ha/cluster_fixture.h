@@ -42,6 +42,7 @@ class PairTest : public ::testing::TestWithParam<std::uint64_t> {
     Options o;
     o.seed = GetParam();
     o.auto_giveback = auto_giveback;
+    o.rules.after_order = true;  // or nobody would give back
     return o;
   }
 };

@@ -120,6 +120,35 @@ TEST_P(GivebackOf, by_itself_after_the_delay) {
   EXPECT_CLEAN(c);
 }
 
+TEST_P(GivebackOf, what_was_taken_by_order_is_not_given_back_by_itself) {
+  auto o = options(true);
+  o.rules.after_order = false;
+  Cluster c(o);
+  start(c);
+  c.order(blue, OperatorVerb::takeover, red);
+  ASSERT_TRUE(c.run_until([&] { return c.state(red) == NodeState::mbwait; }, seconds(10)));
+  c.run_for(seconds(10));
+  EXPECT_TRUE(survivor_serves_both(c, blue)) << c.history();
+  EXPECT_EQ(c.snapshot(blue).auto_giveback.why, Why::by_order);
+  EXPECT_EQ(c.snapshot(blue).next, "gives back when the operator says so");
+  // Nor after a reboot of the survivor.
+  c.power_off(blue);
+  c.run_for(seconds(1));
+  c.power_on(blue);
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(10)))
+      << c.describe();
+  c.run_for(seconds(10));
+  EXPECT_EQ(c.snapshot(blue).auto_giveback.why, Why::by_order);
+  EXPECT_TRUE(survivor_serves_both(c, blue)) << c.history();
+  c.order(blue, OperatorVerb::giveback, red);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10))) << c.history();
+  // The next one is not ordered.
+  c.panic_engine(red);
+  ASSERT_TRUE(c.run_until([&] { return c.logged(blue, "takeover.serving"); }, seconds(10)));
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10))) << c.history();
+  EXPECT_CLEAN(c);
+}
+
 TEST_P(GivebackOf, a_partner_that_panics_again_and_again_has_to_wait) {
   auto o = options(true);
   o.rules.takeovers = 2;

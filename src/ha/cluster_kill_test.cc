@@ -47,6 +47,7 @@ bool try_one(std::uint64_t n, NodeId victim, How how, Move move) {
   Options o;
   o.seed = n * 31 + static_cast<std::uint64_t>(how);
   o.auto_giveback = true;
+  o.rules.after_order = true;
   Cluster c(o);
   c.power_on(red);
   c.power_on(blue);
@@ -95,6 +96,7 @@ bool try_start(std::uint64_t n, NodeId victim, How how) {
   o.seed = n * 37 + static_cast<std::uint64_t>(how);
   o.auto_giveback = true;
   o.client_interval = milliseconds(4);
+  o.rules.after_order = true;
   Cluster c(o);
   c.power_on(red);
   c.power_on(blue);

@@ -57,6 +57,7 @@ class Soak {
     o.auto_giveback = true;
     o.rules.window = seconds(10);  // the breaker rests long before the patience of this test ends
     o.rules.takeovers = 2;
+    o.rules.after_order = true;  // nobody gives back at the end
     if (random_.chance(1, 3)) o.rules.delay = seconds(2);
     o.disks = static_cast<std::uint8_t>(1 + random_.below(5));
     o.persistent_nvram = random_.chance(4, 5);

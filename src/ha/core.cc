@@ -71,7 +71,7 @@ void Core::on(const Started&, Output& out) {
   world_.monitor.start(out.now());
   world_.watch.restart(out.now());
   out.act(StartEngine{});
-  boot_.start(world_, out);
+  boot_.start(out);
   leftovers_.start(out);
   read_state_at_ = out.now();
   beat_at_ = out.now();
@@ -94,7 +94,7 @@ void Core::on(const DiskCompleted& event, Output& out) {
     if (keeper.on_completed(event, out)) return route_mailboxes(out);
   }
   // What no machine claims belongs to a step that was left.
-  bool claimed = boot_.on_completed(event, world_, out) || leftovers_.on_completed(event, out) ||
+  bool claimed = boot_.on_completed(event, out) || leftovers_.on_completed(event, out) ||
                  takeover_.on_completed(event, world_, out) || giveback_.on_completed(event, out) ||
                  verifier_.on_completed(event, out);
   (void)claimed;
@@ -115,7 +115,7 @@ void Core::route_mailboxes(Output& out) {
         takeover_.on_mailbox(*outcome, world_, out);
         break;
       case Purpose::giveback:
-        giveback_.on_mailbox(*outcome, world_, takeover_, out);
+        giveback_.on_mailbox(*outcome, world_, out);
         break;
       case Purpose::durability:
         durability_.on_mailbox(*outcome, identity, world_, out);
@@ -212,7 +212,7 @@ void Core::on(const IdentityAssumed& event, Output& out) {
     takeover_.on_assumed(world_, out);
     if (!served_before && takeover_.serving()) {
       auto trigger = takeover_.partner_unwell() ? Reason::partner_unwell : takeover_.trigger();
-      giveback_.automatic().on_takeover(trigger, out.now());
+      giveback_.automatic().on_takeover(trigger, takeover_.cause(), out.now());
     }
   }
 }

@@ -35,7 +35,7 @@ void Core::consider_going(Output& out) {
                   .number = 0,
                   .overrides = {static_cast<std::uint8_t>(Reason::hand_over_failed),
                                 static_cast<std::uint8_t>(Reason::not_prepared)}},
-                 0, world_, out);
+                 0, out);
 }
 
 bool Core::trigger_takeover(Output& out) {

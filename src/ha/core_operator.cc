@@ -114,13 +114,13 @@ void Core::ask_partner(const OperatorRequest& request, std::vector<Reason> overr
   for (std::size_t i = 0; i < std::min(overrides.size(), please.overrides.size()); ++i) {
     please.overrides[i] = static_cast<std::uint8_t>(overrides[i]);
   }
-  departure_.ask(please, request.request, world_, out);
+  departure_.ask(please, request.request, out);
 }
 
 void Core::giveback_order(const OperatorRequest& request, Output& out) {
   if (request.node == world_.self()) {
     if (!request.force) return refuse(request, Reason::ask_the_partner, out);
-    if (!boot_.force(world_, out)) return refuse(request, Reason::partner_not_waiting, out);
+    if (!boot_.force(out)) return refuse(request, Reason::partner_not_waiting, out);
     out.act(OperatorAnswer{request.request, Answer::accepted, {}});
     out.act(OperatorAnswer{request.request, Answer::done, {}});
     return;
@@ -285,10 +285,12 @@ Snapshot Core::snapshot(Instant now) const {
              : boot_.reason() == Reason::nvram_lost ? "waits for the partner or the operator"
                                                     : "claims its disks and serves";
   } else if (takeover_.serving()) {
-    s.next = giveback_.idle()              ? "gives back when the partner has booted and waits"
-             : giveback_.giving()          ? "waits for the partner to serve"
-             : world_.config.auto_giveback ? "gives back by itself (see auto-giveback)"
-                                           : "gives back when the operator says so";
+    bool automatic =
+        world_.config.auto_giveback && s.auto_giveback.why != AutoGivebackPlan::Why::by_order;
+    s.next = giveback_.idle()     ? "gives back when the partner has booted and waits"
+             : giveback_.giving() ? "waits for the partner to serve"
+             : automatic          ? "gives back by itself (see auto-giveback)"
+                                  : "gives back when the operator says so";
   } else if (!takeover_.idle()) {
     s.next = "serves the partner's identity";
   } else if (takeover_.refusal() != Reason::none && s.partner_verdict != Verdict::alive) {

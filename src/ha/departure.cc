@@ -19,10 +19,8 @@ void Departure::answer(std::uint64_t& request, Answer outcome, const std::vector
   if (outcome != Answer::accepted) request = 0;
 }
 
-void Departure::ask(const PleaseTakeover& please, std::uint64_t request, World& world,
-                    Output& out) {
+void Departure::ask(const PleaseTakeover& please, std::uint64_t request, Output& out) {
   ASSERT(idle());
-  (void)world;
   request_ = request;
   Asking asking{please, out.now(), out.now() + ask_limit};
   asking.please.number = ++last_number_;

@@ -24,7 +24,7 @@ class Departure {
   static constexpr Duration told_limit = seconds(2);
 
   // Please takeover. Requires: idle(). `request`: of the operator, 0: by ourselves.
-  void ask(const PleaseTakeover& please, std::uint64_t request, World& world, Output& out);
+  void ask(const PleaseTakeover& please, std::uint64_t request, Output& out);
   // `obstacle`: why this node cannot depart now; none: it can.
   void on_please_shutdown(const PleaseShutdown& please, BootNonce sender, Reason obstacle,
                           World& world, Output& out);

@@ -54,7 +54,6 @@ bool DurabilityMarks::advance(World& world, std::array<bool, 3> served, Output& 
     m.log_epoch = m.epoch;  // M6: the engine asks only once the replay is on disk
     m.nvram_server = world.engine->nvram;
     m.nvram_mirror = wanted.mode == Durability::mirrored ? world.partner_nvram->nvram : 0;
-    m.reason = 0;
     m.writer = world.nonce;
     keeper.write(MailboxKeeper::Purpose::durability, m, out);
   }

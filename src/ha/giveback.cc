@@ -242,9 +242,7 @@ void Giveback::on_release_failed(const std::string& why, World& world, Output& o
   state_ = Released{s->nonce, out.now() + world.config.timers.givewait_deadline};
 }
 
-void Giveback::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Takeover& takeover,
-                          Output& out) {
-  (void)takeover;
+void Giveback::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out) {
   auto* s = std::get_if<Marking>(&state_);
   if (s == nullptr) return;
   if (outcome.kind == Kind::write_failed) {

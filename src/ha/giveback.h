@@ -30,8 +30,7 @@ class Giveback {
   // `vetoed`: not to be given back without an order.
   bool advance(World& world, Takeover& takeover, bool vetoed, Output& out);
   bool on_completed(const DiskCompleted& event, Output& out);
-  void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Takeover& takeover,
-                  Output& out);
+  void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
   void on_released(World& world, Takeover& takeover, Output& out);
   void on_release_failed(const std::string& why, World& world, Output& out);
   Instant next_time(Instant now) const;

@@ -27,7 +27,7 @@ struct Mailbox {
   NodeId taken_over_by;          // no_node: not taken over
   Durability durability = Durability::write_through;
   Intent intent = Intent::none;
-  std::uint8_t reason = 0;       // of the last change, a ha::Reason
+  std::uint8_t reason = 0;       // a ha::Reason: why taken over, as long as it is; or halted
   LogSequence durability_since;  // first record under `durability`
   // The records to replay after a crash: those of this epoch, in the NVRAM regions named here.
   // log_epoch stays behind `epoch` until the replay is on disk, so that dying in the middle replays

@@ -48,7 +48,7 @@ void Takeover::retake(World& world, Output& out) {
   victim_ = world.monitor.nonce();
   world.lease(world.partner()).stop(out);
   out.log(Severity::warning, "giveback.retake", std::string(sentence(order_.trigger)));
-  close_window(world, out);
+  close_window(out);
 }
 
 void Takeover::refuse(Reason why, World& world, Output& out) {
@@ -143,11 +143,10 @@ void Takeover::on_checked(const MailboxKeeper::Outcome& outcome, World& world, O
   bool serves = world.monitor.interconnect(out.now()) == Channel::fresh && partner &&
                 serving_state(partner->state) && world.verdict(out.now()) != Verdict::gone;
   if (order_.trigger == Reason::operator_order && serves) return warm(world, out);
-  close_window(world, out);
+  close_window(out);
 }
 
-void Takeover::close_window(World& world, Output& out) {
-  (void)world;
+void Takeover::close_window(Output& out) {
   ++closes_;
   out.act(CloseMirrorWindow{});
   state_ = ClosingWindow{out.now() + window_wait};
@@ -237,7 +236,9 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   m.server = world.self();
   m.taken_over_by = world.self();
   m.intent = Intent::none;
-  m.reason = static_cast<std::uint8_t>(order_.trigger);
+  bool goes_on = order_.trigger == Reason::resumed && m.reason != 0;
+  auto cause = order_.unwell ? Reason::partner_unwell : order_.trigger;
+  if (!goes_on) m.reason = static_cast<std::uint8_t>(cause);
   m.writer = world.nonce;
   const auto& ids = world.config.shelves[world.partner().value()].ids;
   if (!ids.empty()) m.disks = ids;

@@ -82,6 +82,8 @@ class Takeover {
   Epoch epoch() const { return holding() ? epoch_ : Epoch(0); }
   std::string_view step() const;  // for status
   Reason trigger() const { return order_.trigger; }
+  // Of the takeover that is served, as in the mailbox: one that goes on has that of the first.
+  Reason cause() const { return static_cast<Reason>(marked_.reason); }
   bool partner_unwell() const { return order_.unwell; }
   std::uint64_t asked() const { return idle() ? 0 : order_.asked; }  // by the partner
   std::optional<Instant> countdown_ends() const;
@@ -165,7 +167,7 @@ class Takeover {
   bool settle_cancelling(World& world, Output& out);
   void hand_back(Reason why, World& world, Output& out);
   bool settle_handing_back(World& world, Output& out);
-  void close_window(World& world, Output& out);
+  void close_window(Output& out);
   void fence(World& world, Output& out);
   void confirm(int attempts, World& world, Output& out);
   bool settle_confirming(World& world, Output& out);

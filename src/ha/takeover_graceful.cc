@@ -44,7 +44,7 @@ void Takeover::on_prepared(const IdentityPrepared& event, World& world, Output& 
 bool Takeover::partner_is_over(World& world, Output& out) {
   auto verdict = world.verdict(out.now());
   if (verdict != Verdict::gone && verdict != Verdict::dead) return false;
-  close_window(world, out);
+  close_window(out);
   return true;
 }
 
@@ -87,7 +87,7 @@ bool Takeover::settle_counting_down(World& world, Output& out) {
 void Takeover::end_countdown(World& world, Output& out) {
   out.log(Severity::warning, "takeover.forced_shutdown", "the partner did not leave in time");
   world.send(ForcedTakeover{attempt_}, world.monitor.nonce(), out);
-  close_window(world, out);
+  close_window(out);
 }
 
 void Takeover::on_declined(const ShutdownDeclined& declined, World& world, Output& out) {

@@ -232,7 +232,8 @@ void read_takeover(const toml::table& root, Config& c, std::string* error) {
   Table t(root.get_as<toml::table>("takeover"), "takeover", error);
   t.known({"state_read_ms", "heartbeat_ms", "interconnect_silence_ms", "mailbox_silence_ms",
            "cold_start_wait_ms", "auto_giveback", "auto_giveback_delay_ms",
-           "auto_giveback_attempts", "auto_giveback_takeovers", "auto_giveback_window_ms"});
+           "auto_giveback_attempts", "auto_giveback_takeovers", "auto_giveback_window_ms",
+           "auto_giveback_after_order"});
   auto& timers = c.timers;
   t.interval("state_read_ms", 2, 10000, timers.state_read);
   t.interval("heartbeat_ms", 10, 10000, timers.heartbeat);
@@ -244,6 +245,7 @@ void read_takeover(const toml::table& root, Config& c, std::string* error) {
   t.number("auto_giveback_attempts", 0, 1000, c.auto_giveback_attempts, false);
   t.number("auto_giveback_takeovers", 0, 60, c.auto_giveback_takeovers, false);
   t.interval("auto_giveback_window_ms", 1000, 86400000, c.auto_giveback_window);
+  t.boolean("auto_giveback_after_order", c.auto_giveback_after_order);
   if (timers.interconnect_silence < 3 * timers.state_read) {
     t.complain("'takeover.interconnect_silence_ms' must be at least 3 x state_read_ms");
   }

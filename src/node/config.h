@@ -68,6 +68,7 @@ struct Config {
   // In a row, within the window; 0: no limit.
   std::int64_t auto_giveback_attempts = 3, auto_giveback_takeovers = 5;
   Duration auto_giveback_window = seconds(600);
+  bool auto_giveback_after_order = false;  // also after `duet takeover`
 
   // Management from a third machine (duet-apid); without an address: off.
   std::string management_address, management_secret_file;

@@ -51,6 +51,8 @@ std::string plan_text(const ha::AutoGivebackPlan& plan, Instant present) {
       return "off";
     case Why::not_taken_over:
       return "on; nothing to give back";
+    case Why::by_order:
+      return "not after a takeover by order: 'duet giveback' when the work on the partner is done";
     case Why::not_ready:
       return "when the partner waits for it";
     case Why::vetoed:

@@ -16,6 +16,16 @@ namespace duet::node {
 
 using LunInfo = admin::Lun;  // travels on to the `duet` command as it is
 
+// What says no more than which identity it is about.
+template <class Tag>
+struct OfIdentity {
+  NodeId identity;
+  template <class A>
+  void fields(A& a) {
+    a(identity);
+  }
+};
+
 // ---- supervisor to engine ----
 
 struct DialMirrorOrder {
@@ -57,41 +67,11 @@ struct AssumeOrder {
     a(identity), a(epoch), a(replay), a(log_epoch), a(durability), a(since), a(key), a(holder);
   }
 };
-struct ReleaseOrder {
-  NodeId identity;
-  template <class A>
-  void fields(A& a) {
-    a(identity);
-  }
-};
-struct PrepareOrder {
-  NodeId identity;
-  template <class A>
-  void fields(A& a) {
-    a(identity);
-  }
-};
-struct DropPreparedOrder {
-  NodeId identity;
-  template <class A>
-  void fields(A& a) {
-    a(identity);
-  }
-};
-struct HandOverOrder {
-  NodeId identity;
-  template <class A>
-  void fields(A& a) {
-    a(identity);
-  }
-};
-struct CancelHandOverOrder {
-  NodeId identity;
-  template <class A>
-  void fields(A& a) {
-    a(identity);
-  }
-};
+using ReleaseOrder = OfIdentity<struct ReleaseOrderTag>;
+using PrepareOrder = OfIdentity<struct PrepareOrderTag>;
+using DropPreparedOrder = OfIdentity<struct DropPreparedOrderTag>;
+using HandOverOrder = OfIdentity<struct HandOverOrderTag>;
+using CancelHandOverOrder = OfIdentity<struct CancelHandOverOrderTag>;
 struct GrantOrder {
   NodeId identity;
   Durability mode{};
@@ -186,13 +166,7 @@ struct AssumeFailedFact {
     a(identity), a(why);
   }
 };
-struct ReleasedFact {
-  NodeId identity;
-  template <class A>
-  void fields(A& a) {
-    a(identity);
-  }
-};
+using ReleasedFact = OfIdentity<struct ReleasedFactTag>;
 struct ReleaseFailedFact {
   NodeId identity;
   std::string why;
@@ -235,13 +209,7 @@ struct DurabilityWantedFact {
     a(identity), a(mode), a(since);
   }
 };
-struct FencedFact {
-  NodeId identity;
-  template <class A>
-  void fields(A& a) {
-    a(identity);
-  }
-};
+using FencedFact = OfIdentity<struct FencedFactTag>;
 struct LunAnswer {  // to LunCreateOrder, LunDeleteOrder, LunListOrder
   std::uint64_t request = 0;
   bool ok = false;

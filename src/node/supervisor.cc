@@ -74,6 +74,7 @@ ha::Config core_config(const Config& config) {
   c.auto_giveback_rules.attempts = static_cast<std::uint32_t>(config.auto_giveback_attempts);
   c.auto_giveback_rules.takeovers = static_cast<std::uint32_t>(config.auto_giveback_takeovers);
   c.auto_giveback_rules.window = config.auto_giveback_window;
+  c.auto_giveback_rules.after_order = config.auto_giveback_after_order;
   return c;
 }
 
