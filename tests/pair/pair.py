@@ -188,6 +188,13 @@ class Node:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
         return done.returncode, done.stdout, done.stderr
 
+    def begin(self, *arguments):
+        """Starts `duet` and does not wait for it: a Popen with pipes."""
+        return subprocess.Popen(
+            [*self.pair.enter(self.name), self.pair.program("duet"), "--config", self.config,
+             *map(str, arguments)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def json(self, *arguments, timeout=10):
         """Runs `duet ... --json`; returns (exit code, parsed output or None)."""
         code, out, _ = self.duet(*arguments, "--json", timeout=timeout)
