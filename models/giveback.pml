@@ -2,16 +2,14 @@
    shows GIVEWAIT and MBWAIT, gets it back, claims and serves; B retakes what A does not take. Both may die at every
    step: A may stay dead, B always returns and finds what its earlier boot has left.
 
-   Bounds: 3 disks with two copies of the mailbox each; 3 client writes; CRASHES_A and CRASHES_B deaths; PAUSES of A, that is how
-   a corpse looks whose network card is still alive; RETURNS givebacks. No cut: what B knows of A is `view`, as old as it
-   likes to be, and a cut is a view that gets old. Deadlines may pass at any moment.
+   Bounds: 3 disks with two copies of the mailbox each; CRASHES of either node; PAUSES of A, that is how a corpse looks whose
+   network card is still alive; RETURNS givebacks. Client writes need no bound: all that matters of them is whether B's log
+   has one that the pool has not. Nor do cuts: what B knows of A is `view`, as old as it likes to be, and a cut is a view that
+   gets old. Deadlines may pass at any moment.
    Left out: the mirror and late data writes (takeover_mirror.pml): the identity comes back write-through. */
 
-/* check: -DWRITES=1 -DRETURNS=1 */
-/* check: -DWRITES=1 -DRETURNS=1 -DCRASHES_A=2 -DCRASHES_B=0 */
-/* check: -DWRITES=1 -DRETURNS=1 -DCRASHES_A=0 -DCRASHES_B=2 */
-/* check: -DCRASHES_A=1 -DCRASHES_B=0 -DPAUSES=0 */
-/* check small: -DWRITES=1 -DRETURNS=1 -DPAUSES=0 */
+/* check: -DCRASHES=2 -DPAUSES=1 -DRETURNS=2 */
+/* check small: -DCRASHES=2 -DPAUSES=0 -DRETURNS=1 */
 /* without DRAINING: what only B's log has is not given back */
 /* without RELEASING_FIRST: B serves while the mailbox says free */
 /* without PROGRESS: given back to a corpse */
@@ -25,17 +23,11 @@
 /* without MARK_BEFORE_SERVING: B retakes and dies, and nobody knows */
 /* without SHARED_RESERVATION: releasing leaves disks to anybody */
 
-#ifndef CRASHES_A
-#define CRASHES_A 1
-#endif
-#ifndef CRASHES_B
-#define CRASHES_B 1
+#ifndef CRASHES
+#define CRASHES 2
 #endif
 #ifndef PAUSES
 #define PAUSES 1
-#endif
-#ifndef WRITES
-#define WRITES 3
 #endif
 #ifndef RETURNS
 #define RETURNS 2
@@ -63,7 +55,7 @@ byte held;
 #define EPOCH(x) (((x) >> 4) & 7)
 #define TAKEN(x) (((x) >> 7) & 1)
 byte box[6] = BOX(1, 1, 1);
-hidden byte best, k;
+hidden byte best, k, by;
 inline read_box() {
   k = 1; best = box[0];
   do :: k < 6 -> if :: GEN(box[k]) > GEN(best) -> best = box[k] :: else fi; k++ :: else -> break od;
@@ -73,7 +65,10 @@ inline read_box() {
 /* A write of a mailbox on its way: which disks have not yet the present copy; it outlives its writer. */
 typedef Write { byte open; bit copy; byte what; bit lost };
 Write of_a, of_b;
-inline begin(w, content) { w.open = 7; w.copy = 0; w.what = content; w.lost = 0 }
+inline begin(w, gen, epoch, taken) {
+  assert(gen < 15 && epoch < 8); /* or the fields of this model are too small */
+  w.open = 7; w.copy = 0; w.what = BOX(gen + 1, epoch, taken); w.lost = 0
+}
 inline forget(w) { w.open = 0; w.copy = 0; w.what = 0; w.lost = 0 }
 inline abort(w, d) { if :: w.open & (1 << (d)) -> w.open = w.open & ~(1 << (d)); w.lost = 1 :: else fi }
 inline land(w, d) {
@@ -84,8 +79,7 @@ inline land(w, d) {
   fi
 }
 
-/* Client writes, as bits: acknowledged, in B's log, in the pool. A acknowledges what is in the pool. */
-byte issued, acked, in_log, in_pool;
+bit in_log; /* an acknowledged write is in B's log, and not in the pool */
 
 mtype = { dead, off, booting, reading, claim_0, claim_1, claim_2, claim_again, rereading, marking, up,
           serving, releasing_0, releasing_1, releasing_2, released, reserving_0, reserving_1, reserving_2, stopping,
@@ -109,7 +103,7 @@ bit rebooted;         /* A, since then */
 bit stale;            /* that has not changed for too long */
 bit moved;            /* A has booted since B began to give */
 byte confirmed;
-byte crashes_a, crashes_b, returns;
+byte crashes, returns;
 #define B_ANSWERS (b == serving || b == releasing_0 || b == releasing_1 || b == releasing_2 || b == released || \
                    b == reserving_0 || b == reserving_1 || b == reserving_2)
 
@@ -119,10 +113,14 @@ inline end_b() {
   if :: of_b.open == 0 -> forget(of_b) :: else fi
 }
 
-/* Generations matter only while they differ. */
+/* Generations and epochs matter only while they differ: once all copies are alike, they begin with 1 again. What somebody still
+   remembers of older epochs stays older. */
+#define OLDER(x) (EPOCH(x) > by -> (x) - (by << 4) : (x) & ~(7 << 4))
 inline count_anew() {
-  do :: k < 6 -> box[k] = (box[k] & ~15) | 1; k++ :: else -> break od;
-  k = 0
+  by = EPOCH(box[0]) - 1;
+  do :: k < 6 -> box[k] = (OLDER(box[k]) & ~15) | 1; k++ :: else -> break od;
+  seen = OLDER(seen); confirmed = OLDER(confirmed); of_a.what = OLDER(of_a.what); of_b.what = OLDER(of_b.what);
+  k = 0; by = 0
 }
 
 active proctype repaired() {
@@ -170,7 +168,7 @@ end:
   :: d_step { a == rereading && !paused ->
        read_box();
        if
-       :: ALL(OF_A) && STILL_FREE -> begin(of_a, BOX(GEN(best) + 1, EPOCH(seen) + 1, 0)); seen = 0; a = marking
+       :: ALL(OF_A) && STILL_FREE -> begin(of_a, GEN(best), EPOCH(seen) + 1, 0); seen = 0; a = marking
        :: else -> end_a(booting)
        fi }
   :: d_step { a == marking && !paused && of_a.open == 0 ->
@@ -181,16 +179,15 @@ end:
                :: else -> /* and the first heartbeat, which fails if B has fenced us */
                     must(I2_one_node_answers, !B_ANSWERS);
                     must(I7_no_serving_of_a_taken_one, !TAKEN(of_a.what));
-                    must(I1_no_acknowledged_write_lost, (acked & ~in_pool) == 0);
+                    must(I1_no_acknowledged_write_lost, !in_log);
                     forget(of_a); count_anew(); lease_a = 1; shown = UP; a = up
             fi
        fi }
-  :: d_step { a == up && !paused && lease_a && ALL(OF_A) && issued < WRITES ->
-       must(I2_one_node_answers, !B_ANSWERS);
-       in_pool = in_pool | (1 << issued); acked = acked | (1 << issued); issued++ }
+  /* A write that A acknowledges is in the pool; that changes nothing, and must not be while B answers. */
+  :: d_step { a == up && !paused && lease_a && ALL(OF_A) && B_ANSWERS -> must(I2_one_node_answers, false) } /* never reached */
   :: d_step { (a == up || a == marking) && !paused && !ALL(OF_A) -> end_a(off) } /* fenced */
-  :: d_step { a != off && a != dead && crashes_a < CRASHES_A -> crashes_a++; paused = 0; end_a(off) }
-  :: d_step { a != off && a != dead && crashes_a < CRASHES_A -> crashes_a++; paused = 0; end_a(dead) }
+  :: d_step { a != off && a != dead && crashes < CRASHES -> crashes++; paused = 0; end_a(off) }
+  :: d_step { a != off && a != dead && crashes < CRASHES -> crashes++; paused = 0; end_a(dead) }
   od
 }
 
@@ -215,9 +212,7 @@ end:
 #define WAITS ((view == GIVEWAIT || view == MBWAIT) && !stale)
 
   /* ---- serving the identity of A ---- */
-  :: d_step { B_ANSWERS && issued < WRITES ->
-       must(I2_one_node_answers, !lease_a);
-       in_log = in_log | (1 << issued); acked = acked | (1 << issued); issued++ }
+  :: d_step { B_ANSWERS && (!in_log || lease_a) -> must(I2_one_node_answers, !lease_a); in_log = 1 }
 
   /* ---- giveback ---- */
   :: d_step { b == serving && WAITS && returns < RETURNS -> moved = 0; b = releasing_0 }
@@ -239,11 +234,16 @@ end:
 #else
 #define STILL_WAITS (view == MBWAIT && !moved && !stale)
 #endif
-  :: d_step { b == released && STILL_WAITS ->
+#ifdef WITHOUT_RELEASING_FIRST
+#define NOT_YET (of_b.what == 0)
+#else
+#define NOT_YET 1
+#endif
+  :: d_step { b == released && STILL_WAITS && NOT_YET ->
        must(I17_nothing_to_a_corpse, !stale);
        returns++;
 #ifdef WITHOUT_RELEASING_FIRST
-       read_box(); begin(of_b, BOX(GEN(best) + 1, EPOCH(best), 0)) }
+       read_box(); begin(of_b, GEN(best), EPOCH(best), 0) }
   :: d_step { b == released && of_b.what && of_b.open == 0 ->
        if :: of_b.copy == 0 -> of_b.copy = 1; of_b.open = 7 :: else -> forget(of_b); b = awaiting_up fi }
 #else
@@ -251,9 +251,9 @@ end:
 #endif
   :: d_step { b == stopping -> /* the engine has released the identity */
 #ifndef WITHOUT_DRAINING
-       in_pool = in_pool | in_log; in_log = 0;
+       in_log = 0;
 #endif
-       if :: STILL_WAITS -> read_box(); begin(of_b, BOX(GEN(best) + 1, EPOCH(best), 0)); b = giving
+       if :: STILL_WAITS -> read_box(); begin(of_b, GEN(best), EPOCH(best), 0); b = giving
           :: else -> moved = 0; TAKE
        fi }
   :: d_step { b == giving && of_b.open == 0 ->
@@ -281,7 +281,7 @@ end:
 #ifdef WITHOUT_MARK_BEFORE_SERVING
        b = awaiting_lease }
 #else
-       begin(of_b, BOX(GEN(confirmed) + 1, EPOCH(confirmed) + 1, 1)) ; b = marking }
+       begin(of_b, GEN(confirmed), EPOCH(confirmed) + 1, 1); b = marking }
 #endif
   :: d_step { b == marking && of_b.open == 0 ->
        if
@@ -295,7 +295,6 @@ end:
   :: d_step { b == awaiting_lease && !lease_a ->
 #endif
        must(I2_one_node_answers, !lease_a);
-       must(I1_no_acknowledged_write_lost, (acked & ~(in_pool | in_log)) == 0);
        b = serving }
 
   /* ---- B boots ---- */
@@ -310,7 +309,7 @@ end:
   :: d_step { b == back_0 -> if :: HELD(0) == ALONE -> HOLD(0, SHARED) :: else fi; b = back_1 }
   :: d_step { b == back_1 -> if :: HELD(1) == ALONE -> HOLD(1, SHARED) :: else fi; b = back_2 }
   :: d_step { b == back_2 -> if :: HELD(2) == ALONE -> HOLD(2, SHARED) :: else fi; b = idle }
-  :: d_step { b != off && crashes_b < CRASHES_B -> crashes_b++; end_b() }
+  :: d_step { b != off && crashes < CRASHES -> crashes++; end_b() }
   od
 }
 

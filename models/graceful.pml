@@ -3,11 +3,10 @@
 
    Bounds: ORDERS of each node, one cancellation by each, CRASHES of either at any step, CUTS that lose all messages on
    their way, HANGS of a draining engine, 3 client requests to the identity of node 0. Pauses need no bound, no process
-   has to move; the countdown may end at any moment. A fence is one step for all 3 disks: disk by disk it is in
-   takeover_mirror.pml and simultaneous.pml. Left out: warming, vetoes and refusals, which change nothing. */
+   has to move; the countdown may end at any moment. 3 disks of each node, fenced one by one; a claim is one step, disk by
+   disk it is in simultaneous.pml. Left out: warming, vetoes and refusals, which change nothing. */
 
-/* check: -DCRASHES=2 -DWRITES=1 */
-/* check: -DCRASHES=1 -DWRITES=3 -DCUTS=0 */
+/* check: -DCRASHES=2 -DWRITES=3 -DCUTS=1 */
 /* check small: -DCRASHES=1 -DWRITES=1 -DCUTS=0 */
 /* without GATE: `halted` is said before the lease has ended */
 /* without AWAITING_LEASE: nor is it waited for when the countdown ends */
@@ -42,13 +41,18 @@ mtype:inv = { I2_one_node_answers, P3_at_most_one_leaves, P5_who_gives_up_holds_
 
 /* Of the home node of an identity, and of the takeover of the partner's. */
 mtype = { off, serving, departing, cancelling, leaving, halted,
-          none, counting_down, calling_back, closing, fencing, confirming, marking, awaiting_lease, serving_both };
+          none, counting_down, calling_back, closing, fence_0, fence_1, fence_2, confirming, marking, awaiting_lease, serving_both };
 #define OWN 0
 #define ALONE 1
 #define BACK 2
+#define HELD(x, d) ((n[x].held >> (2 * (d))) & 3)
+#define HOLD(x, d, who) n[x].held = (n[x].held & ~(3 << (2 * (d)))) | ((who) << (2 * (d)))
+#define OWNS(x) (n[x].held == 0)
+#define FENCES(x) (n[x].taking == fence_0 || n[x].taking == fence_1 || n[x].taking == fence_2)
+#define ANY_ALONE(x) (HELD(x, 0) == ALONE || HELD(x, 1) == ALONE || HELD(x, 2) == ALONE)
 typedef Node {
   mtype home; mtype taking;
-  bit lease; bit hung; byte held; bit taken; /* of its own identity; the last two are on disk */
+  bit lease; bit hung; byte held; bit taken; /* of its own identity; the last two are on disk, `held` by disk */
   bit known_stopped; byte attempt; byte follows; byte declined; byte orders; bit cancelled;
   bit called_off                             /* its operator has cancelled */
 }
@@ -97,7 +101,7 @@ inline end_boot() {
   n[i].declined = 0; n[i].called_off = 0
 }
 inline give_up(next) {
-  must(P5_who_gives_up_holds_nothing, n[J].held != ALONE);
+  must(P5_who_gives_up_holds_nothing, !ANY_ALONE(J));
   n[i].taking = next; n[i].known_stopped = 0
 }
 
@@ -109,16 +113,16 @@ inline give_up(next) {
 
 inline obey() { /* please shutdown, of attempt `number` */
   if
-  :: n[i].home != serving || n[i].held != OWN
-  :: n[i].home == serving && n[i].held == OWN && n[i].declined == number -> SEND(not_leaving, number)
-  :: n[i].home == serving && n[i].held == OWN && n[i].declined != number && n[i].taking == serving_both ->
+  :: n[i].home != serving || !OWNS(i)
+  :: n[i].home == serving && OWNS(i) && n[i].declined == number -> SEND(not_leaving, number)
+  :: n[i].home == serving && OWNS(i) && n[i].declined != number && n[i].taking == serving_both ->
        n[i].declined = number; SEND(not_leaving, number)
 #ifdef WITHOUT_TIE_BREAK
-  :: n[i].home == serving && n[i].held == OWN && n[i].declined != number &&
+  :: n[i].home == serving && OWNS(i) && n[i].declined != number &&
      (n[i].taking == none || n[i].taking == counting_down || n[i].taking == calling_back) -> n[i].home = departing; n[i].follows = number
 #else
-  :: n[i].home == serving && n[i].held == OWN && n[i].declined != number && n[i].taking == counting_down && i == 0
-  :: n[i].home == serving && n[i].held == OWN && n[i].declined != number &&
+  :: n[i].home == serving && OWNS(i) && n[i].declined != number && n[i].taking == counting_down && i == 0
+  :: n[i].home == serving && OWNS(i) && n[i].declined != number &&
      (n[i].taking == none || (n[i].taking == counting_down && i == 1)) ->
        if :: n[i].taking == counting_down -> SEND(cancel, n[i].attempt); give_up(none) :: else fi;
        n[i].home = departing; n[i].follows = number
@@ -156,7 +160,7 @@ end:
        hear(); what = please_shutdown }
 
   /* ---- the partner decides, counts down ---- */
-  :: d_step { n[i].home == serving && n[i].held == OWN && n[i].taking == none && !n[J].taken && n[i].orders < ORDERS ->
+  :: d_step { n[i].home == serving && OWNS(i) && n[i].taking == none && !n[J].taken && n[i].orders < ORDERS ->
        n[i].orders++; n[i].attempt++; n[i].taking = counting_down }
   :: d_step { n[i].taking == counting_down && QUIET && !GOES(J) && n[J].home != off -> SEND(please_shutdown, n[i].attempt) }
   :: d_step { n[i].taking == counting_down && n[i].called_off < CANCELS -> n[i].called_off = 1; n[i].taking = calling_back }
@@ -170,9 +174,11 @@ end:
 #endif
 
   /* ---- takeover.md ---- */
-  :: d_step { n[i].taking == closing -> n[i].taking = fencing }
-  :: d_step { n[i].taking == fencing -> n[J].held = ALONE; n[i].taking = confirming }
-  :: d_step { n[i].taking == confirming -> if :: n[i].held == OWN -> n[i].taking = marking :: else -> end_boot() fi }
+  :: d_step { n[i].taking == closing -> n[i].taking = fence_0 }
+  :: d_step { n[i].taking == fence_0 -> HOLD(J, 0, ALONE); n[i].taking = fence_1 }
+  :: d_step { n[i].taking == fence_1 -> HOLD(J, 1, ALONE); n[i].taking = fence_2 }
+  :: d_step { n[i].taking == fence_2 -> HOLD(J, 2, ALONE); n[i].taking = confirming }
+  :: d_step { n[i].taking == confirming -> if :: HELD(i, 0) == OWN -> n[i].taking = marking :: else -> end_boot() fi }
   :: d_step { n[i].taking == marking -> n[J].taken = 1; n[i].taking = awaiting_lease }
 #ifdef WITHOUT_AWAITING_LEASE
   :: d_step { n[i].taking == awaiting_lease ->
@@ -211,7 +217,7 @@ end:
   :: d_step { n[i].home == halted && !n[i].lease -> end_boot() }
   :: d_step { n[i].home == departing && n[i].cancelled < CANCELS -> n[i].cancelled = 1; n[i].home = cancelling } /* its operator */
 #ifndef WITHOUT_DESERTION
-  :: d_step { n[i].home == departing && n[J].taking != counting_down && n[J].taking != closing && n[J].taking != fencing ->
+  :: d_step { n[i].home == departing && n[J].taking != counting_down && n[J].taking != closing && !FENCES(J) ->
        n[i].home = cancelling }
 #endif
   :: d_step { n[i].home == cancelling && !n[i].hung -> /* the engine goes on; sessions have ended, their tasks are dropped */
@@ -220,13 +226,16 @@ end:
   :: d_step { n[i].home == cancelling && n[i].hung -> end_boot() } /* an engine that does not answer is restarted */
 
   /* ---- boot; fenced ---- */
-  :: d_step { n[i].home == off && n[J].held == ALONE && !n[J].taken -> n[J].held = BACK } /* leftovers */
-  :: d_step { n[i].home == off && n[i].held != ALONE && !n[i].taken && !(n[J].held == ALONE && !n[J].taken) ->
-       n[i].held = OWN; n[i].lease = 1; n[i].home = serving;
+  :: d_step { n[i].home == off && ANY_ALONE(J) && !n[J].taken -> /* leftovers */
+       k = 0;
+       do :: k < 3 -> if :: HELD(J, k) == ALONE -> HOLD(J, k, BACK) :: else fi; k++ :: else -> break od;
+       k = 0 }
+  :: d_step { n[i].home == off && !ANY_ALONE(i) && !n[i].taken && !(ANY_ALONE(J) && !n[J].taken) ->
+       n[i].held = 0; n[i].lease = 1; n[i].home = serving;
        n[J].known_stopped = 0; /* a newer epoch in the mailbox tells (takeover_mirror.pml, FRESH_STOP) */
        if :: i == 0 -> each_from_to(STORED, UNSENT) :: else fi }
-  :: d_step { n[i].home == serving && n[i].taking == none && n[J].taken && n[i].held == OWN -> n[i].taking = closing } /* resume */
-  :: d_step { n[i].home != off && n[i].held != OWN && n[i].home != halted -> end_boot() }
+  :: d_step { n[i].home == serving && n[i].taking == none && n[J].taken && OWNS(i) -> n[i].taking = closing } /* resume */
+  :: d_step { n[i].home != off && !OWNS(i) && n[i].home != halted -> end_boot() }
   :: d_step { n[i].home != off && crashes < CRASHES -> crashes++; end_boot() }
   od
 }
@@ -254,7 +263,7 @@ end:
   od
 }
 
-#define SERVED(i) ((n[i].home == serving && n[i].held == OWN && n[i].lease) || n[1 - i].taking == serving_both)
+#define SERVED(i) ((n[i].home == serving && OWNS(i) && n[i].lease) || n[1 - i].taking == serving_both)
 active proctype world() {
   do
   :: d_step { n[0].lease && n[1].taking == awaiting_lease -> n[0].lease = 0 } /* time passes; it matters here only */

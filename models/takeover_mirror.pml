@@ -2,23 +2,21 @@
    mirrors into B's NVRAM, marks durability modes in the mailbox, dies, boots; B closes its mirror window, fences each
    disk, reads again, marks, waits for the lease, replays, serves, dies, resumes or hands back what it had not marked.
 
-   Bounds: 3 disks, each with a copy of the mailbox; disk 0 has the superblock too, disks 1 and 2 have data. 3 client
-   writes. CRASHES_A and CRASHES_B, each at any step, CUTS of the interconnect, TRIES takeovers that fence. A pause needs
-   no bound: no process has to move, so each may be known_stopped for as long and as often as it likes; the lease alone is
-   bound to time, and it does end while its owner is known_stopped. B trusts no detection: it may take over at any moment.
+   Bounds: 3 disks, each with a copy of the mailbox; disk 0 has the superblock too, disks 1 and 2 have data. WRITES of
+   clients, CRASHES of either node at any step, CUTS of the interconnect, TRIES takeovers that fence. A pause needs no
+   bound: no process has to move, so each may stand still for as long and as often as it likes; the lease alone is bound
+   to time, and it does end while its owner stands still. B trusts no detection: it may take over at any moment.
    Commands that a disk has accepted and RDMA writes on their way outlive their sender.
    Left out: damage to NVRAM and torn mailbox writes (unit tests), the two copies of a block (giveback.pml), B's own
    identity (simultaneous.pml) except that A may hold it, which is when A may acknowledge from its own NVRAM alone. */
 
-/* check: -DCRASHES_A=1 -DCRASHES_B=0 -DTRIES=2 */
-/* check: -DCRASHES_A=0 -DCRASHES_B=1 -DTRIES=2 */
-/* check: -DCRASHES_A=1 -DCRASHES_B=1 -DWRITES=2 */
-/* check: -DCRASHES_A=2 -DCRASHES_B=0 -DWRITES=2 */
-/* check: -DCRASHES_A=0 -DCRASHES_B=2 -DWRITES=2 */
+/* check: -DCRASHES=2 -DWRITES=3 -DCUTS=1 */
+/* check: -DCRASHES=1 -DWRITES=3 -DCUTS=1 -DTRIES=2 */
+/* check: -DCRASHES=2 -DWRITES=1 -DCUTS=1 -DTRIES=2 */
 /* check small: -DWRITES=1 */
 /* without ABORT -DWRITES=1: an older command lands after the fence */
 /* without REVOKING: a late RDMA write overwrites the log of the survivor */
-/* without FENCING_ALL -DCRASHES_A=0 -DCRASHES_B=0 -DWRITES=1: one disk is left to its owner, who goes on writing there */
+/* without FENCING_ALL -DCRASHES=0 -DWRITES=1: one disk is left to its owner, who goes on writing there */
 /* without REREADING -DTRIES=2: a mark made between the check and the fence is not seen */
 /* without AWAITING_LEASE: two nodes answer */
 /* without LEASE_ON_RESUME: the same after the survivor has died and resumes (found by this model) */
@@ -31,11 +29,8 @@
 /* without REPLAYING_AGAIN: the log is freed before the consistency point */
 /* without STAND_DOWN -DWRITES=1: A lets itself in again */
 
-#ifndef CRASHES_A
-#define CRASHES_A 1
-#endif
-#ifndef CRASHES_B
-#define CRASHES_B 1
+#ifndef CRASHES
+#define CRASHES 2
 #endif
 #ifndef CUTS
 #define CUTS 1
@@ -62,20 +57,19 @@ mtype:inv = { I1_no_acknowledged_write_lost, I2_one_node_answers, I3_no_older_wr
 #define MAJORITY_OF_A ((HELD(0) == BY_A) + (HELD(1) == BY_A) + (HELD(2) == BY_A) >= 2)
 byte held;
 
-/* A mailbox block: generation, epoch, taken over by B, durability, epoch of the log, whose NVRAM has it. */
+/* A mailbox block: generation, epoch, taken over by B, durability, whose NVRAM has the log. Its epoch of the log is left out: nobody
+   decides by it. */
 #define NONE 0 /* no mark of this boot */
 #define MIRRORED 1
 #define LOCAL 2
 #define WRITE_THROUGH 3
-#define BOX(gen, epoch, taken, mode, logged, at_b) \
-  ((gen) | ((epoch) << 4) | ((taken) << 7) | ((mode) << 8) | ((logged) << 10) | ((at_b) << 13))
+#define BOX(gen, epoch, taken, mode, at_b) ((gen) | ((epoch) << 4) | ((taken) << 7) | ((mode) << 8) | ((at_b) << 10))
 #define GEN(x) ((x) & 15)
 #define EPOCH(x) (((x) >> 4) & 7)
 #define TAKEN(x) (((x) >> 7) & 1)
 #define MODE(x) (((x) >> 8) & 3)
-#define LOGGED(x) (((x) >> 10) & 7)
-#define AT_B(x) (((x) >> 13) & 1)
-short box[3] = BOX(1, 1, 0, MIRRORED, 1, 0);
+#define AT_B(x) (((x) >> 10) & 1)
+short box[3] = BOX(1, 1, 0, MIRRORED, 0);
 #define BETTER(i, j) (GEN(box[i]) >= GEN(box[j]) -> box[i] : box[j])
 #define BEST (GEN(box[0]) >= GEN(box[1]) && GEN(box[0]) >= GEN(box[2]) -> box[0] : BETTER(1, 2))
 
@@ -86,21 +80,25 @@ byte flushing; /* of the consistency point: data on disk 2, then the superblock 
 byte covers;   /* log records that it contains */
 bit aborted;   /* a command of this boot of A got no answer */
 
-/* The pool: log position and epoch of the superblock, and the writes that are in it. */
+/* The pool: log position and epoch of the superblock. A write that is in it is safe for ever. */
 byte position;
 byte pool_epoch = 1;
-byte in_pool;
 
-/* The log: rings of both nodes, a slot holds the number of a client write, 0 is empty. */
+/* The log: rings of both nodes. No protocol looks at what a write is, so one of them is watched, and it may be any. Slots below
+   `position` are empty: nobody looks there. */
+#define EMPTY 0
+#define OTHER 1
+#define WATCHED 2
 byte ring_a[3], ring_b[3];
 byte head_a, head_b;
-byte sealed = 1;    /* epoch of the control block at B */
+byte sealed = 1;    /* epoch of the control block at B; 0: older than the pool's, how much does not matter */
 bit window = 1;     /* B's region may be written */
 bit rdma;           /* of A: a write is on its way */
 byte rdma_from, rdma_to; /* records */
 
-byte issued;  /* client writes so far */
-byte acked;   /* those acknowledged, as bits */
+byte issued; /* client writes so far */
+bit watched; /* one of them has been chosen to be watched */
+bit acked;   /* it has been acknowledged, and no consistency point has it */
 
 mtype = { off, claim_0, claim_1, claim_2, claim_again, rereading, marking_claim, replaying, up,
           leftovers, checking, closing, fence_0, fence_1, fence_2, fence_again, confirming, mark_0, mark_1, mark_2,
@@ -125,7 +123,7 @@ bit local_b;   /* B has marked `local` */
 byte answered_b;
 byte tries;
 
-byte crashes_a, crashes_b, cuts;
+byte crashes, cuts;
 
 #define no_rdma rdma = 0; rdma_from = 0; rdma_to = 0
 /* A write whose sender hears no more of it has landed, or never lands: nobody looks before B closes its window. */
@@ -135,27 +133,47 @@ byte crashes_a, crashes_b, cuts;
 #define late no_rdma
 #endif
 
-hidden byte i, n, visible; /* scratch within a step */
+hidden byte i, n, found; /* scratch within a step */
 
-inline bits_of(slot, from, to, into) { /* `slot`: of number i */
-  i = from;
-  do :: i < to -> into = into | (1 << slot); i++ :: else -> break od;
+inline look_for_watched(slot, from, to) { /* `slot`: of number i */
+  i = from; found = 0;
+  do :: i < to -> found = found || (slot == WATCHED); i++ :: else -> break od;
   i = 0
+}
+inline acknowledge_records(slot, from, to) {
+  look_for_watched(slot, from, to);
+  acked = acked || found; found = 0
 }
 
 /* What the node that begins to serve can see. */
 inline check_nothing_lost(slot, from, to) {
-  visible = in_pool;
-  bits_of(slot, from, to, visible);
-  must(I1_no_acknowledged_write_lost, (acked & ~visible) == 0);
-  visible = 0
+  look_for_watched(slot, from, to);
+  must(I1_no_acknowledged_write_lost, !acked || found);
+  found = 0
+}
+
+inline age_seal() { if :: sealed < pool_epoch -> sealed = 0 :: else fi }
+
+/* A superblock has what goes before `to`. */
+inline into_pool(slot, to) {
+  look_for_watched(slot, position, to);
+  acked = acked && !found; found = 0;
+  position = to;
+  if :: mirror && there < position -> there = position :: else fi;
+  do :: i < position -> ring_a[i] = EMPTY; ring_b[i] = EMPTY; i++ :: else -> break od;
+  i = 0
+}
+
+/* Of a node that is off and taken over nobody reads its log again. */
+inline forget_ring_a() {
+  if :: a == off && TAKEN(BEST) && HELD(0) == BY_B && !rdma -> ring_a[0] = 0; ring_a[1] = 0; ring_a[2] = 0; covers = 0 :: else fi
 }
 
 inline end_a() { /* crash, or the reboot of a fenced node: what was sent stays on its way */
   if :: flushing == 0 -> covers = 0 :: else fi;
   a = off; mirror = 0; there = 0; answered = 0; marked = NONE; wanted = NONE; lease = 0; aborted = 0; seen = 0;
   head_a = 0; epoch_a = 0;
-  if :: TAKEN(BEST) && HELD(0) == BY_B && !rdma -> ring_a[0] = 0; ring_a[1] = 0; ring_a[2] = 0; covers = 0 :: else fi; /* dead */
+  forget_ring_a()
 }
 
 inline abort_on(d) { /* the ABORT of PREEMPT AND ABORT */
@@ -189,7 +207,8 @@ inline abort_on(d) { /* the ABORT of PREEMPT AND ABORT */
   ((mode == WRITE_THROUGH -> position >= answered : 1) && (mode == MIRRORED -> AT_PARTNER >= answered : 1))
 #endif
 
-inline append_a() { issued++; ring_a[head_a] = issued; head_a++ }
+inline issue(slot, what) { issued++; watched = watched || (what == WATCHED); slot = what }
+inline append_a(what) { issue(ring_a[head_a], what); head_a++ }
 inline land_rdma() { i = rdma_from; do :: i < rdma_to -> ring_b[i] = ring_a[i]; i++ :: else -> break od; i = 0 }
 inline send() { rdma = 1; rdma_from = there; rdma_to = head_a }
 
@@ -198,7 +217,7 @@ inline acknowledge() {
   n = ACKNOWLEDGEABLE;
   if :: lease && answered < n ->
        must(I2_one_node_answers, b != serving);
-       bits_of(ring_a[i], answered, n, acked); answered = n
+       acknowledge_records(ring_a[i], answered, n); answered = n
      :: else
   fi;
   n = 0
@@ -214,8 +233,12 @@ end:
   do
   /* ---- serving ---- */
   /* A request is logged when something begins with it: earlier would differ for nobody. */
-  :: d_step { a == up && mirror && !rdma && window && there == head_a && issued < WRITES -> append_a(); send() }
-  :: d_step { a == up && !mirror && flushing == 0 && issued < WRITES && head_a <= position + 1 -> append_a(); acknowledge() }
+#define BEGINS_MIRRORED (a == up && mirror && !rdma && window && there == head_a && issued < WRITES)
+#define BEGINS_ALONE (a == up && !mirror && flushing == 0 && issued < WRITES && head_a <= position + 1)
+  :: d_step { BEGINS_MIRRORED -> append_a(OTHER); send() }
+  :: d_step { BEGINS_MIRRORED && !watched -> append_a(WATCHED); send() }
+  :: d_step { BEGINS_ALONE -> append_a(OTHER); acknowledge() }
+  :: d_step { BEGINS_ALONE && !watched -> append_a(WATCHED); acknowledge() }
   :: d_step { a == up && mirror && !rdma && there < head_a && window -> send() }
 #ifdef WITHOUT_FULL_RESYNC
   :: d_step { a == up && mirror == 1 && window -> sealed = epoch_a; mirror = 2; there = head_a; acknowledge() }
@@ -229,7 +252,8 @@ end:
   :: d_step { a == up && mirror == 0 && b == up && !holds_b ->
        mirror = 1; there = position; window = 1; no_rdma } /* a new endpoint at B */
   :: d_step { a == up && wanted == NONE && DESIRED != marked && marking == 0 && ALL_OF_A && MAY_MARK(DESIRED) ->
-       wanted = DESIRED; marking = 7; mark = BOX(GEN(BEST) + 1, epoch_a, 0, wanted, epoch_a, 0) }
+       assert(GEN(BEST) < 15);
+       wanted = DESIRED; marking = 7; mark = BOX(GEN(BEST) + 1, epoch_a, 0, wanted, 0) }
   :: d_step { a == up && wanted != NONE && marking == 0 && !aborted ->
        marked = wanted; wanted = NONE; mark = 0; count_anew(); acknowledge() }
 
@@ -260,12 +284,14 @@ end:
   :: d_step { a == claim_again && HELD(0) != BY_A -> end_a() }
   :: d_step { a == rereading && !ANY_EXCLUSIVE && !TAKEN(BEST) && EPOCH(BEST) == EPOCH(seen) && ALL_OF_A ->
        seen = BEST; marking = 7;
-       mark = BOX(GEN(seen) + 1, epoch_a, 0, MODE(seen), LOGGED(seen), AT_B(seen)); a = marking_claim }
+       assert(GEN(seen) < 15 && epoch_a < 8); /* or the fields of this model are too small */
+       mark = BOX(GEN(seen) + 1, epoch_a, 0, MODE(seen), AT_B(seen)); a = marking_claim }
   :: d_step { a == rereading && (!ALL_OF_A || TAKEN(BEST) || EPOCH(BEST) != EPOCH(seen)) -> end_a() }
   :: d_step { a == marking_claim && marking == 0 && !aborted ->
        mark = 0; covers = 0;
-       if :: MODE(seen) == WRITE_THROUGH -> head_a = position
-          :: else -> head_a = 0; do :: head_a < 3 && ring_a[head_a] -> head_a++ :: else -> break od
+       head_a = position;
+       if :: MODE(seen) == WRITE_THROUGH
+          :: else -> do :: head_a < 3 && ring_a[head_a] -> head_a++ :: else -> break od
        fi;
        i = head_a; do :: i < 3 -> ring_a[i] = 0; i++ :: else -> break od; i = 0;
        seen = 0; answered = position;
@@ -279,8 +305,8 @@ end:
   :: d_step { a == up && !holds_b && b == off && ALL_OF_A -> holds_b = 1; acknowledge() }
   :: d_step { a == up && holds_b && b == off -> holds_b = 0; b = leftovers }
 
-  :: d_step { a != off && crashes_a < CRASHES_A -> crashes_a++; end_a(); late }
-  :: d_step { a != off && crashes_a < CRASHES_A && rdma && window -> crashes_a++; end_a(); land_rdma(); no_rdma }
+  :: d_step { a != off && crashes < CRASHES -> crashes++; end_a(); late }
+  :: d_step { a != off && crashes < CRASHES && rdma && window -> crashes++; end_a(); land_rdma(); no_rdma }
   od
 }
 
@@ -305,8 +331,9 @@ inline write_mark(d, next) {
   d_step {
     if
     :: HELD(d) == BY_B ->
+       assert(GEN(confirmed) < 15 && EPOCH(confirmed) < 7);
        must(I5_epochs_never_decrease, EPOCH(confirmed) + 1 > EPOCH(box[d]) || (EPOCH(confirmed) + 1 == EPOCH(box[d]) && TAKEN(box[d])));
-       box[d] = BOX(GEN(confirmed) + 1, EPOCH(confirmed) + 1, 1, MODE(confirmed), LOGGED(confirmed), AT_B(confirmed));
+       box[d] = BOX(GEN(confirmed) + 1, EPOCH(confirmed) + 1, 1, MODE(confirmed), AT_B(confirmed));
        if :: next == awaiting_lease -> count_anew() :: else fi;
        b = next
     :: else -> end_b()
@@ -321,7 +348,7 @@ inline end_b() {
 
 inline acknowledge_b() {
   n = (local_b -> head_b : position);
-  bits_of(ring_b[i], answered_b, n, acked); answered_b = n; n = 0
+  acknowledge_records(ring_b[i], answered_b, n); answered_b = n; n = 0
 }
 
 active proctype survivor() {
@@ -370,8 +397,12 @@ end:
   :: d_step { b == mark_0 -> b = awaiting_lease }
 #else
   :: b == mark_0 -> write_mark(0, mark_1)
+#ifdef WITHOUT_FENCING_ALL
+  :: b == mark_1 -> write_mark(1, awaiting_lease)
+#else
   :: b == mark_1 -> write_mark(1, mark_2)
   :: b == mark_2 -> write_mark(2, awaiting_lease)
+#endif
 #endif
 #ifdef WITHOUT_AWAITING_LEASE
   :: d_step { b == awaiting_lease ->
@@ -394,27 +425,28 @@ end:
   /* Replaying is idempotent, and in a consistency point before anything is served. */
   :: d_step { b == replaying ->
        check_nothing_lost(ring_b[i], position, head_b);
-       bits_of(ring_b[i], position, head_b, in_pool);
-       position = head_b; answered_b = head_b; pool_epoch = EPOCH(confirmed) + 1; confirmed = 0; known_stopped = 0;
+       into_pool(ring_b[i], head_b);
+       answered_b = head_b; pool_epoch = EPOCH(confirmed) + 1; age_seal(); confirmed = 0; known_stopped = 0;
        must(I2_one_node_answers, a != up || !lease);
+       forget_ring_a();
        b = serving }
 
   /* ---- serving ---- */
-  :: d_step { b == serving && issued < WRITES && head_b <= position + 1 ->
-       issued++; ring_b[head_b] = issued; head_b++; acknowledge_b() }
+#define BEGINS_AT_B (b == serving && issued < WRITES && head_b <= position + 1)
+  :: d_step { BEGINS_AT_B -> issue(ring_b[head_b], OTHER); head_b++; acknowledge_b() }
+  :: d_step { BEGINS_AT_B && !watched -> issue(ring_b[head_b], WATCHED); head_b++; acknowledge_b() }
   :: d_step { b == serving && !local_b ->
        local_b = 1; sealed = EPOCH(box[0]);
-       box[0] = BOX(GEN(box[0]) + 1, sealed, 1, LOCAL, sealed, 1); box[1] = box[0]; box[2] = box[0]; count_anew();
+       box[0] = BOX(GEN(box[0]) + 1, sealed, 1, LOCAL, 1); box[1] = box[0]; box[2] = box[0]; count_anew();
        acknowledge_b() }
-  :: d_step { b == serving && position < head_b -> bits_of(ring_b[i], position, head_b, in_pool); position = head_b;
-       acknowledge_b() }
+  :: d_step { b == serving && position < head_b -> into_pool(ring_b[i], head_b); acknowledge_b() }
 
   /* ---- handing back what is not marked ---- */
   :: d_step { b == back_0 -> if :: HELD(0) == BY_B -> HOLD(0, BACK) :: else fi; b = back_1 }
   :: d_step { b == back_1 -> if :: HELD(1) == BY_B -> HOLD(1, BACK) :: else fi; b = back_2 }
   :: d_step { b == back_2 -> if :: HELD(2) == BY_B -> HOLD(2, BACK) :: else fi; b = up; confirmed = 0; checked = 0; known_stopped = 0 }
 
-  :: d_step { b != off && crashes_b < CRASHES_B -> crashes_b++; end_b() }
+  :: d_step { b != off && crashes < CRASHES -> crashes++; end_b() }
   od
 }
 
@@ -441,12 +473,12 @@ active proctype world() {
        fi }
   :: d_step { flushing & 1 -> /* the superblock */
        must(I3_no_older_write_lands, b != serving);
-       flushing = 0; bits_of(ring_a[i], position, covers, in_pool);
-       position = covers; covers = 0; pool_epoch = EPOCH(BEST);
+       flushing = 0; into_pool(ring_a[i], covers);
+       covers = 0; pool_epoch = EPOCH(BEST); age_seal();
        if :: a == up -> acknowledge() :: else fi }
   :: d_step { rdma && window ->
        land_rdma();
-       if :: a == up && mirror -> there = rdma_to; acknowledge() :: else fi; /* the completion */
+       if :: a == up && mirror -> there = (rdma_to > position -> rdma_to : position); acknowledge() :: else fi; /* the completion */
        no_rdma }
   :: d_step { lease && b == awaiting_lease -> lease = 0 } /* time passes; it matters here only */
   :: atomic { timeout ->
