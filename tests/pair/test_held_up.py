@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """A departure that is held up by a disk that is too slow for a consistency point: cancelled, forced when the countdown
-ends, left to itself by the operator who ordered it. And the giveback to a node that has yet to boot."""
+ends, left to itself by the operator who ordered it. One that a hung client does not hold up. And the giveback to a node
+that has yet to boot."""
 
 import signal
 import unittest
 
+import hung_client
 import pair as pair_module
 import scenario
 
@@ -75,6 +77,19 @@ class HeldUp(scenario.Scenario):
                 self.assertEqual(self.pair.events.since(t, phase), [])
             self.heal()
             self.pair.wait_event("takeover.serving", t, 30, "blue")
+            self.assertEqual(self.pair.events.since(t, "takeover.forced_shutdown"), [])
+            self.come_home(load)
+
+
+class HungClient(scenario.Scenario):
+    def test_holds_up_nobody(self):
+        urls = self.start_with_luns()
+        hung = hung_client.HungClient(self.pair.create_lun("red", "hung", "4MiB"), 10 * self.pair.scale)
+        self.addCleanup(hung.close)
+        with self.load(urls) as load:
+            t = pair_module.boottime_ns()
+            self.blue.must("takeover", "red")
+            self.pair.wait_event("takeover.serving", t, 20, "blue")
             self.assertEqual(self.pair.events.since(t, "takeover.forced_shutdown"), [])
             self.come_home(load)
 
