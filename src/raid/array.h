@@ -76,7 +76,8 @@ class Array {
   // What the owner knows and the array asks for.
   struct Owner {
     // Does the block hold anything that a superblock, or the consistency point under way, refers
-    // to? Free blocks of a stripe may be overwritten with zeros.
+    // to? From the call of write() on that brings it, at the latest. Free blocks of a stripe may be
+    // overwritten with zeros.
     std::function<bool(BlockAddress)> live;
     // Keeps a stripe journal record in the NVRAM of both nodes; `done` ok: it is there. Error
     // refused or no_space: not now; the array then writes it to two disks itself. May be empty.
@@ -91,6 +92,9 @@ class Array {
   Array(ports::Scheduler& scheduler, Options options, Owner owner);
   ~Array();
 
+  // Before anything else of a new pool: erases the stripe journals that its disks may bear from
+  // another pool.
+  void format(ports::Done<void> done);
   // Before anything else of a pool that may have been written by another node or boot: makes parity
   // right where a consistency point was interrupted. `records`: stripe journal records from the
   // log; the array reads those on its disks. `generation`: of the superblock on the disks; records
@@ -113,7 +117,8 @@ class Array {
 
   // The fixed blocks of every member in use (superblocks): written through the cache to the same
   // `block` < reserved_blocks of all of them. Done when each has it or is failed by the layout.
-  // The owner encodes the layout inside; if it changes meanwhile: Error busy, encode and try again.
+  // `data`: whole blocks. The owner encodes the layout inside right before the call; if it changes
+  // meanwhile: Error busy, encode and try again.
   void write_everywhere(std::uint64_t block, Slice data, ports::Done<void> done);
 
   const Layout& layout() const;
@@ -126,7 +131,7 @@ class Array {
   Status remove_spare(DiskId disk);
   // A failed member's place is taken by a spare, or by the disk itself that came back; rebuild
   // begins by itself. Also done unasked, when a member fails and a spare is there and
-  // `automatic_spares` is on.
+  // `automatic_spares` is on, as it is from the start.
   Status replace_member(std::uint32_t member, DiskId spare);
   void set_automatic_spares(bool on);
   // New members of a group: zeroes them first, in the background. New groups: at once.
@@ -149,7 +154,7 @@ class Array {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // operations under way hold it, too
 };
 
 }  // namespace duet::raid

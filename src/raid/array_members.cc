@@ -1,0 +1,274 @@
+// Who is in: failing, spares, replacement, growth.
+#include <algorithm>
+#include <utility>
+
+#include "raid/array_impl.h"
+
+namespace duet::raid {
+
+Status Array::Impl::bears_absence(std::uint32_t number) const {
+  const Member& member = layout.members[number];
+  std::uint32_t out = 1;
+  for (const std::uint32_t other : groups[member.group]->members) {
+    if (other != number && layout.members[other].state != MemberState::in_sync) ++out;
+  }
+  if (out <= parity_count(layout.groups[member.group].protection)) return {};
+  return fail(ErrorCode::refused, "group " + std::to_string(member.group) +
+                                      " would be lost without " + describe(number));
+}
+
+// When a whole shelf is away, to fail whoever was asked first would help nobody.
+Status Array::Impl::bears_loss(std::uint32_t number) const {
+  if (auto status = bears_absence(number); !status) return status;
+  const Member& member = layout.members[number];
+  std::uint32_t out = 1;
+  for (const std::uint32_t other : groups[member.group]->members) {
+    const bool here = layout.members[other].state == MemberState::in_sync && reachable(other);
+    if (other != number && !here) ++out;
+  }
+  if (out <= parity_count(layout.groups[member.group].protection)) return {};
+  return fail(ErrorCode::disconnected,
+              "too many members of group " + std::to_string(member.group) + " are away");
+}
+
+bool Array::Impl::fail_member(std::uint32_t number, const std::string& why) {
+  if (layout.members[number].state == MemberState::failed) return true;
+  if (!bears_loss(number)) return false;
+  drop_member(number, why);
+  return true;
+}
+
+void Array::Impl::drop_member(std::uint32_t number, const std::string& why) {
+  Member& member = layout.members[number];
+  event(describe(number) + " has failed: " + why);
+  member.state = MemberState::failed;
+  member.rebuilt = 0;
+  // Of several since the last superblock the first is the one that superblock takes for a member.
+  unpublished.try_emplace(number, Unpublished{member.disk, false});
+  // What waits for this disk is not needed any more. It may come back as a new one.
+  if (auto found = devices.find(member.disk); found != devices.end()) {
+    const Disk disk = found->second->disk();
+    found->second->give_up();
+    found->second = std::make_shared<Device>(scheduler, disk, options);
+  }
+  changed();
+  if (automatic_spares) take_spare(number);
+}
+
+void Array::Impl::open_group(std::uint16_t group) {
+  states[group].opening = true;
+  auto join = std::make_shared<Join>([self = shared_from_this(), group](Status) {
+    // A failure shows when the group is written.
+    self->states[group].opening = false;
+    for (ports::Task& task : std::exchange(self->states[group].when_open, {})) task();
+  });
+  const std::vector<Slice> zeros(reserved_blocks - note_slots, zero_block());
+  for (const std::uint32_t member : groups[group]->members) {
+    write_member(member, note_slots, zeros, true, [join](Status) {});
+  }
+}
+
+void Array::Impl::changed() {
+  ++layout_version;
+  groups = map_groups(layout);
+  ASSERT(check(layout).has_value());
+  if (!closed && owner.layout_changed) owner.layout_changed();
+}
+
+void Array::Impl::take_spare(std::uint32_t number) {
+  for (const DiskId& spare : layout.spares) {
+    if (replace(number, spare)) return;
+  }
+}
+
+Status Array::Impl::replace(std::uint32_t number, DiskId disk) {
+  if (number >= layout.members.size()) return fail(ErrorCode::not_found, "no such member");
+  Member& member = layout.members[number];
+  if (member.state != MemberState::failed) {
+    return fail(ErrorCode::invalid, describe(number) + " has not failed");
+  }
+  auto spare = std::ranges::find(layout.spares, disk);
+  if (spare == layout.spares.end() && member.disk != disk) {
+    return fail(ErrorCode::not_found, "disk " + to_string(disk) + " is no spare");
+  }
+  auto found = devices.find(disk);
+  if (found == devices.end() || !found->second->connected()) {
+    return fail(ErrorCode::invalid, "disk " + to_string(disk) + " is not at hand");
+  }
+  if (found->second->blocks() < layout.groups[member.group].blocks) {
+    return fail(ErrorCode::invalid, "disk " + to_string(disk) + " is too small");
+  }
+  if (spare != layout.spares.end()) layout.spares.erase(spare);
+  member.disk = disk;
+  member.state = MemberState::rebuilding;
+  member.rebuilt = 0;
+  members[number] = {};
+  event("disk " + to_string(disk) + " takes the place of member " + std::to_string(number));
+  changed();
+  start_rebuilds();
+  return {};
+}
+
+Status Array::fail_member(std::uint32_t member) {
+  if (member >= impl_->layout.members.size())
+    return duet::fail(ErrorCode::not_found, "no such member");
+  if (impl_->layout.members[member].state == MemberState::failed) return {};
+  if (auto status = impl_->bears_loss(member); !status) {
+    return duet::fail(ErrorCode::refused, status.error().message);
+  }
+  impl_->fail_member(member, "the operator says so");
+  return {};
+}
+
+Status Array::add_spare(const Disk& disk) {
+  Layout grown = impl_->layout;
+  grown.spares.push_back(disk.id);
+  if (auto status = check(grown); !status) return status;
+  if (disk.port == nullptr) return duet::fail(ErrorCode::invalid, "the disk is not at hand");
+  impl_->layout = std::move(grown);
+  impl_->devices[disk.id] = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
+  impl_->changed();
+  if (impl_->automatic_spares) set_automatic_spares(true);
+  return {};
+}
+
+Status Array::remove_spare(DiskId disk) {
+  auto& spares = impl_->layout.spares;
+  auto found = std::ranges::find(spares, disk);
+  if (found == spares.end()) return duet::fail(ErrorCode::not_found, "no such spare");
+  spares.erase(found);
+  impl_->devices.erase(disk);
+  impl_->changed();
+  return {};
+}
+
+Status Array::replace_member(std::uint32_t member, DiskId spare) {
+  return impl_->replace(member, spare);
+}
+
+void Array::set_automatic_spares(bool on) {
+  impl_->automatic_spares = on;
+  if (!on) return;
+  for (std::uint32_t i = 0; i < impl_->layout.members.size(); ++i) {
+    if (impl_->layout.members[i].state == MemberState::failed) impl_->take_spare(i);
+  }
+}
+
+void Array::disk_returned(const Disk& disk) {
+  if (disk.port == nullptr) return;
+  auto& device = impl_->devices[disk.id];
+  if (device) device->give_up();
+  device = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
+  impl_->start_rebuilds();
+}
+
+std::vector<MemberReport> Array::report() const {
+  std::vector<MemberReport> reports;
+  for (std::uint32_t i = 0; i < impl_->layout.members.size(); ++i) {
+    const auto& state = impl_->members[i];
+    reports.push_back({i, impl_->layout.members[i], impl_->reachable(i), state.slow,
+                       state.read_errors, state.repaired});
+  }
+  return reports;
+}
+
+Status Array::add_group(Protection protection, const std::vector<Disk>& disks,
+                        std::uint64_t blocks) {
+  Layout grown = impl_->layout;
+  const auto number = static_cast<std::uint16_t>(grown.groups.size());
+  grown.groups.push_back({protection, blocks});
+  const std::size_t parity = parity_count(protection);
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    if (disks[i].port == nullptr) return duet::fail(ErrorCode::invalid, "a disk is not at hand");
+    const bool is_parity = i + parity >= disks.size();
+    const std::size_t role = is_parity ? i + parity - disks.size() : i;
+    grown.members.push_back(
+        {disks[i].id, number, is_parity, static_cast<std::uint8_t>(role), MemberState::in_sync, 0});
+    if (Device(impl_->scheduler, disks[i], impl_->options).blocks() < blocks) {
+      return duet::fail(ErrorCode::invalid, "a disk is too small");
+    }
+  }
+  if (auto status = check(grown); !status) return status;
+  impl_->layout = std::move(grown);
+  for (const Disk& disk : disks) {
+    impl_->devices[disk.id] = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
+  }
+  impl_->members.resize(impl_->layout.members.size());
+  impl_->states.resize(impl_->layout.groups.size());
+  impl_->changed();
+  impl_->open_group(number);
+  return {};
+}
+
+void Array::add_member(std::uint16_t group, const Disk& disk, ports::Done<std::uint32_t> done) {
+  impl_->add_member(group, disk, std::move(done));
+}
+
+void Array::Impl::add_member(std::uint16_t group, const Disk& disk,
+                             ports::Done<std::uint32_t> done) {
+  auto number = std::make_shared<std::uint32_t>(0);
+  const auto id = begin([done = std::move(done), number](Result<void> status) mutable {
+    if (!status) return done(std::unexpected(status.error()));
+    done(*number);
+  });
+  if (group >= groups.size() || disk.port == nullptr) {
+    return end(id, duet::fail(ErrorCode::not_found, "no such group or disk"));
+  }
+  Layout grown = layout;
+  const auto role = static_cast<std::uint8_t>(groups[group]->geometry.data);
+  grown.members.push_back({disk.id, group, false, role, MemberState::in_sync, 0});
+  if (auto status = check(grown); !status) return end(id, status);
+  auto device = std::make_shared<Device>(scheduler, disk, options);
+  if (device->blocks() < groups[group]->blocks) {
+    return end(id, duet::fail(ErrorCode::invalid, "the disk is too small"));
+  }
+  auto growth = std::make_shared<Growth>(Growth{group, device, number, id, {}, 0});
+  for (std::uint64_t i = 0; i < max_disk_write_blocks; ++i) growth->zeros.push_back(zero_block());
+  zero_next(growth);
+}
+
+// Zeros do not change the parity of the stripes that gain a column.
+void Array::Impl::zero_next(const std::shared_ptr<Growth>& growth) {
+  if (!running()) return;
+  const std::uint64_t blocks = groups[growth->group]->blocks;
+  if (growth->next >= blocks) {
+    growth->device->flush([self = shared_from_this(), growth](Result<void> status) {
+      if (!status || !self->running()) return self->end(growth->id, std::move(status));
+      self->join_group(*growth);
+    });
+    return;
+  }
+  const std::uint64_t count = std::min(blocks - growth->next, max_disk_write_blocks + 0ul);
+  std::vector<Slice> zeros(growth->zeros.begin(),
+                           growth->zeros.begin() + static_cast<std::ptrdiff_t>(count));
+  growth->device->write(growth->next, std::move(zeros), false,
+                        [self = shared_from_this(), growth, count](Result<void> status) {
+                          if (!status) return self->end(growth->id, std::move(status));
+                          growth->next += count;
+                          const auto pause = self->pause_for(count);
+                          self->scheduler.at(self->scheduler.now() + pause,
+                                             [self, growth] { self->zero_next(growth); });
+                        });
+}
+
+void Array::Impl::join_group(const Growth& growth) {
+  Layout grown = layout;
+  const auto role = static_cast<std::uint8_t>(groups[growth.group]->geometry.data);
+  const DiskId disk = growth.device->disk().id;
+  grown.members.push_back({disk, growth.group, false, role, MemberState::in_sync, 0});
+  // Another one may have come first.
+  if (auto status = check(grown); !status) return end(growth.id, status);
+  layout = std::move(grown);
+  devices[disk] = growth.device;
+  members.resize(layout.members.size());
+  *growth.number = static_cast<std::uint32_t>(layout.members.size() - 1);
+  changed();
+  end(growth.id, {});
+}
+
+Duration Array::Impl::pause_for(std::uint64_t blocks) const {
+  if (options.rebuild_rate == 0) return Duration(0);
+  return Duration(blocks * block_size * 1'000'000'000ull / options.rebuild_rate);
+}
+
+}  // namespace duet::raid
