@@ -178,6 +178,14 @@ bool PartnerMonitor::stopped(BootNonce boot) const {
   return stable_->nonce != boot || ended_state(stable_->state);
 }
 
+bool PartnerMonitor::gone_on() const {
+  auto waits = [](NodeState state) {
+    return state == NodeState::givewait || state == NodeState::mbwait;
+  };
+  if (!last_ || !waits(stable_->state)) return false;
+  return last_->nonce != stable_->nonce || !waits(last_->state);
+}
+
 bool PartnerMonitor::rebooted() const {
   return served_ != BootNonce(0) && stable_ && stable_->nonce != served_ &&
          stable_->nonce != void_ && !serving_state(stable_->state) && !ended_state(stable_->state);

@@ -67,7 +67,9 @@ class PartnerMonitor {
   BootNonce served() const { return served_; }
   // The boot of the partner that we watch; published as `seen partner` (docs/protocols/boot.md).
   BootNonce watched() const { return rebooted() ? served_ : nonce(); }
-  bool in(NodeState state) const { return stable_ && stable_->state == state; }
+  // A state of waiting is over with the first read that says so, of two that are to agree: nothing
+  // is given to a partner that has gone on.
+  bool in(NodeState state) const { return stable_ && stable_->state == state && !gone_on(); }
   // Its progress counter grew within the last `within`.
   bool makes_progress(Instant now, Duration within) const { return now - progress_at_ < within; }
   // Its structure, as last read, is of a version that we do not speak.
@@ -77,6 +79,7 @@ class PartnerMonitor {
   std::uint64_t illegal_states() const { return illegal_; }
 
  private:
+  bool gone_on() const;
   void on_other_version(const std::vector<std::byte>& bytes, Instant now);
   Says says() const;
   bool rebooted() const;

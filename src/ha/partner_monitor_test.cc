@@ -141,6 +141,34 @@ TEST_F(Monitor, two_equal_reads_count) {
   EXPECT_EQ(monitor->served(), BootNonce(77));
 }
 
+TEST_F(Monitor, waiting_is_over_with_the_first_read_that_says_so) {
+  s.state = NodeState::mbwait;
+  healthy(200);
+  ASSERT_TRUE(monitor->in(NodeState::mbwait));
+  s.state = NodeState::givewait;  // late, or back: it still waits
+  read();
+  EXPECT_TRUE(monitor->in(NodeState::mbwait));
+  // Nobody could read for long, and it has served and been taken over since.
+  now += seconds(40);
+  s.state = NodeState::up;
+  s.progress += 6;
+  read();
+  EXPECT_FALSE(monitor->in(NodeState::mbwait));
+  EXPECT_FALSE(monitor->in(NodeState::up));
+  read();
+  EXPECT_TRUE(monitor->in(NodeState::up));
+}
+
+TEST_F(Monitor, another_boot_does_not_wait_before_it_says_so_twice) {
+  s.state = NodeState::givewait;
+  healthy(200);
+  s.nonce = BootNonce(78);
+  read();
+  EXPECT_FALSE(monitor->in(NodeState::givewait));
+  read();
+  EXPECT_TRUE(monitor->in(NodeState::givewait));
+}
+
 // Every start of the two silences against each other, in steps of 50 ms.
 TEST_F(Monitor, only_both_silences_together_are_death_whatever_their_skew) {
   for (int skew = -1500; skew <= 1500; skew += 50) {
