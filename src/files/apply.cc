@@ -1,0 +1,103 @@
+#include "files/apply.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "files/directory_block.h"
+#include "files/names.h"
+#include "files/operations.h"
+
+namespace duet::files {
+namespace {
+
+// A name that is too long is no broken request, but an answer.
+bool name_too_long(const Request& request) {
+  return std::visit(
+      [](const auto& r) {
+        bool too_long = false;
+        if constexpr (requires { r.name; }) too_long = r.name.size() > max_name;
+        if constexpr (requires { r.to_name; }) too_long = too_long || r.to_name.size() > max_name;
+        if constexpr (requires { r.target; }) too_long = too_long || r.target.size() > max_target;
+        return too_long;
+      },
+      request);
+}
+
+Attempt<Drafted> run(Draft& draft, const Record& record) {
+  if (name_too_long(record.request)) return refuse(Outcome::name_too_long);
+  if (auto good = check(record.request); !good) {
+    return refuse(Outcome::invalid, good.error().message);
+  }
+  auto drafted =
+      std::visit([&](const auto& request) { return files::draft(draft, request, record.time); },
+                 record.request);
+  if (!drafted) return drafted;
+  if (record.created != filesystem::no_inode &&
+      (!drafted->created || drafted->file.inode != record.created)) {
+    return refuse(Outcome::invalid, "another inode was made than the first time");
+  }
+  if (drafted->asks == Asks::for_space && !draft.empty()) {
+    auto space = draft.reserve(volume_of(record.request));
+    if (!space) return std::unexpected(space.error());
+  }
+  return drafted;
+}
+
+ErrorCode error_of(Outcome outcome) {
+  if (outcome == Outcome::busy) return ErrorCode::busy;
+  if (outcome == Outcome::no_space || outcome == Outcome::quota) return ErrorCode::no_space;
+  return outcome == Outcome::io ? ErrorCode::io_error : ErrorCode::invalid;
+}
+
+}  // namespace
+
+const InodeChange* Reply::change_of(FileKey of) const {
+  auto found = std::ranges::find(changes, of, &InodeChange::file);
+  return found == changes.end() ? nullptr : &*found;
+}
+
+void Prepared::commit() {
+  ASSERT(reply_.outcome == Outcome::ok);
+  draft_.commit();
+}
+
+Prepared prepare(filesystem::View& view, const Record& record) {
+  Prepared prepared(view);
+  auto drafted = run(prepared.draft_, record);
+  Reply& reply = prepared.reply_;
+  if (!drafted) {
+    reply.outcome = drafted.error().outcome;
+    reply.message = std::move(drafted.error().message);
+    return prepared;
+  }
+  reply.file = drafted->file;
+  reply.created = drafted->created;
+  reply.changes = prepared.draft_.inodes();
+  return prepared;
+}
+
+Inode make_root_directory(const NewFile& file, std::int64_t time) {
+  Inode inode = make_inode(FileType::directory, file, type_bits_directory, time);
+  inode.links = 2;
+  inode.parent = filesystem::root_directory;
+  return inode;
+}
+
+Result<Applied> apply(filesystem::View& view, const filesystem::LogRecord& record) {
+  auto decoded = files::decode(record);
+  if (!decoded) return std::unexpected(decoded.error());
+  Prepared prepared = prepare(view, *decoded);
+  const Reply& reply = prepared.reply();
+  if (reply.outcome != Outcome::ok) {
+    return fail(error_of(reply.outcome),
+                "file record of kind " + std::to_string(static_cast<int>(record.kind)) +
+                    " for volume " + std::to_string(volume_of(decoded->request).value()) +
+                    ", inode " + std::to_string(record.words[1]) + ": " +
+                    std::string(name(reply.outcome)) +
+                    (reply.message.empty() ? "" : ": " + reply.message));
+  }
+  prepared.commit();
+  return Applied{reply, decoded->id};
+}
+
+}  // namespace duet::files
