@@ -1,0 +1,248 @@
+// For tests: a pool on fake disks, a log that never forgets, and a model that says what
+// every LUN must hold. The bench applies each record to both and compares what it reads.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pool/pool.h"
+#include "simulation/fake_disk.h"
+#include "simulation/scheduler.h"
+
+namespace duet::pool {
+
+using filesystem::decode;
+using filesystem::encode;
+using filesystem::LunCreateRecord;
+using filesystem::LunDeleteRecord;
+using filesystem::ReservationsRecord;
+using filesystem::WriteRecord;
+using filesystem::ZeroRecord;
+
+struct ModelLun {
+  std::string name;
+  std::vector<std::byte> bytes;
+  std::vector<std::byte> reservations;
+};
+using Model = std::map<LunNumber, ModelLun>;
+
+class PoolTestBench {
+ public:
+  struct Options {
+    std::size_t disks = 4;
+    raid::Protection protection = raid::Protection::single;
+    std::size_t spares = 0;
+    std::uint64_t disk_size = 8 << 20;
+    std::uint64_t dirty_limit = 4 << 20;
+    std::uint64_t read_cache = 256 << 10;
+    bool volatile_cache = true;
+    std::uint64_t seed = 1;
+  };
+  explicit PoolTestBench(Options options) : options_(options), random_(options.seed) {
+    for (std::size_t i = 0; i < options_.disks; ++i) {
+      simulation::FakeMedium::Options medium;
+      medium.name = "disk" + std::to_string(i);
+      medium.size = options_.disk_size;
+      medium.volatile_cache = options_.volatile_cache;
+      medium.seed = options_.seed * 100 + i;
+      media.push_back(std::make_unique<simulation::FakeMedium>(scheduler, medium, &power));
+    }
+    for (std::size_t i = 0; i < pool_id.size(); ++i) pool_id[i] = static_cast<std::uint8_t>(i);
+    connect();
+    auto layout = plan_layout(disks(), options_.protection, options_.spares);
+    EXPECT_TRUE(layout) << layout.error().message;
+    EXPECT_TRUE(wait(
+        [&](auto done) { format_pool(scheduler, pool_id, disks(), *layout, std::move(done)); }));
+  }
+  ~PoolTestBench() { pool.reset(); }
+
+  // New paths to the disks; what was under way on the old ones may have happened.
+  void connect() {
+    for (auto& path : paths) path->disconnect();
+    paths.clear();
+    for (auto& medium : media) paths.push_back(medium->connect());
+  }
+  std::vector<Pool::Disk> disks() {
+    std::vector<Pool::Disk> all;
+    for (std::size_t i = 0; i < paths.size(); ++i) {
+      DiskId id;
+      id.bytes[0] = static_cast<std::uint8_t>(i + 1);
+      all.push_back({paths[i].get(), id, {8192, options_.disk_size - 8192}});
+    }
+    return all;
+  }
+
+  // Waits for an operation with a Done<void>.
+  template <class Start>
+  Status wait(Start start) {
+    std::optional<Status> result;
+    start([&](Status status) { result = std::move(status); });
+    EXPECT_FALSE(result) << "completed from inside the call";
+    if (!scheduler.run_until([&] { return result.has_value(); })) {
+      return fail(ErrorCode::timed_out, "no answer");
+    }
+    return *result;
+  }
+
+  Status open() {
+    Pool::Options pool_options;
+    pool_options.pool = pool_id;
+    pool_options.disks = disks();
+    pool_options.dirty_limit = options_.dirty_limit;
+    pool_options.read_cache = options_.read_cache;
+    pool = std::make_unique<Pool>(scheduler, std::move(pool_options));
+    pool->on_consistency_point([this](const LogPosition& position) {
+      EXPECT_GE(position.sequence, contained);
+      contained = position.sequence;
+    });
+    pool->on_fenced([this](const std::string&) { fenced = true; });
+    return wait([&](auto done) { pool->open(std::move(done)); });
+  }
+  Status activate(Epoch epoch) {
+    return wait([&](auto done) { pool->activate(epoch, std::move(done)); });
+  }
+  // Everything after the record the log was last freed to: records in the superblock are among
+  // them.
+  void replay() {
+    for (const auto& [position, record] : log) {
+      if (position.sequence <= contained) continue;
+      auto status = pool->apply(position, record);
+      EXPECT_TRUE(status) << status.error().message;
+    }
+  }
+  // Opens, replays, and is ready for more.
+  void start(Epoch epoch = Epoch(1)) {
+    auto status = open();
+    ASSERT_TRUE(status) << status.error().message;
+    status = activate(epoch);
+    ASSERT_TRUE(status) << status.error().message;
+    replay();
+  }
+  void crash() {
+    pool.reset();
+    connect();
+  }
+
+  LogPosition next_position() const {
+    LogSequence last = log.empty() ? LogSequence(0) : log.back().first.sequence;
+    return {Epoch(1), last.next(), 64 * last.value(), 1};
+  }
+  // As a service does it.
+  Status submit(const LogRecord& record) {
+    if (auto status = pool->admit(record); !status) return status;
+    log.emplace_back(next_position(), record);
+    apply_to_model(record);
+    return pool->apply(log.back().first, record);
+  }
+  Result<LunNumber> create(const std::string& name, std::uint64_t size) {
+    auto record = pool->prepare_create(name, size);
+    if (!record) return std::unexpected(record.error());
+    if (auto status = submit(*record); !status) return std::unexpected(status.error());
+    return LunNumber(static_cast<std::uint16_t>(record->words[0]));
+  }
+  Status write(LunNumber lun, std::uint64_t offset, std::uint64_t size) {
+    return submit(encode(WriteRecord{lun, offset, random_data(size)}));
+  }
+  Status zero(LunNumber lun, std::uint64_t offset, std::uint64_t size) {
+    return submit(encode(ZeroRecord{lun, offset, size}));
+  }
+  Status remove(LunNumber lun) { return submit(encode(LunDeleteRecord{lun})); }
+  // Takes consistency points until everything is contained.
+  bool flush() {
+    pool->start_consistency_point();
+    LogSequence last = log.empty() ? LogSequence(0) : log.back().first.sequence;
+    return scheduler.run_until(
+        [&] { return pool->position().sequence == last && pool->dirty_bytes() == 0; });
+  }
+
+  // Compares all LUNs with the model.
+  void verify() {
+    auto luns = pool->luns();
+    ASSERT_EQ(luns.size(), model.size());
+    for (const LunInfo& info : luns) {
+      const ModelLun& expected = model.at(info.number);
+      EXPECT_EQ(info.name, expected.name);
+      EXPECT_EQ(info.size, expected.bytes.size());
+      EXPECT_EQ(info.reservations, expected.reservations);
+      auto bytes = read(info.number, 0, info.size);
+      ASSERT_TRUE(bytes) << bytes.error().message;
+      ASSERT_TRUE(*bytes == expected.bytes)
+          << "LUN " << info.name << " differs at " << differs(*bytes, expected.bytes);
+    }
+  }
+  static std::size_t differs(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
+    return static_cast<std::size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+  }
+  Result<std::vector<std::byte>> read(LunNumber lun, std::uint64_t offset, std::uint64_t size) {
+    std::optional<Result<std::vector<Slice>>> result;
+    pool->read(lun, offset, size, [&](auto r) { result = std::move(r); });
+    EXPECT_FALSE(result) << "completed from inside the call";
+    if (!scheduler.run_until([&] { return result.has_value(); })) {
+      return fail(ErrorCode::timed_out, "no answer");
+    }
+    if (!*result) return std::unexpected(result->error());
+    return join(**result);
+  }
+  static std::vector<std::byte> join(const std::vector<Slice>& slices) {
+    std::vector<std::byte> bytes;
+    for (const Slice& slice : slices)
+      bytes.insert(bytes.end(), slice.bytes.begin(), slice.bytes.end());
+    return bytes;
+  }
+
+  // `size` random bytes in slices of odd sizes.
+  std::vector<Slice> random_data(std::uint64_t size) {
+    auto buffer = make_buffer(size);
+    for (std::uint64_t i = 0; i < size; i += 8) store_le(&buffer.bytes[i], random_.next());
+    std::vector<Slice> slices;
+    for (std::uint64_t at = 0; at < size;) {
+      std::uint64_t part = random_.chance(1, 2) ? size - at : 1 + random_.below(size - at);
+      slices.push_back({buffer.owner, Bytes(buffer.bytes).subspan(at, part)});
+      at += part;
+    }
+    return slices;
+  }
+
+  void apply_to_model(const LogRecord& log_record) { apply_to(model, log_record); }
+  static void apply_to(Model& model, const LogRecord& log_record) {
+    auto record = decode(log_record);
+    ASSERT_TRUE(record) << record.error().message;
+    if (auto* w = std::get_if<WriteRecord>(&*record)) {
+      std::ranges::copy(join(w->data),
+                        model[w->lun].bytes.begin() + static_cast<std::ptrdiff_t>(w->offset));
+    } else if (auto* z = std::get_if<ZeroRecord>(&*record)) {
+      auto begin = model[z->lun].bytes.begin() + static_cast<std::ptrdiff_t>(z->offset);
+      std::fill(begin, begin + static_cast<std::ptrdiff_t>(z->length), std::byte{0});
+    } else if (auto* c = std::get_if<LunCreateRecord>(&*record)) {
+      model[c->lun] = {c->name, std::vector<std::byte>(c->size), {}};
+    } else if (auto* d = std::get_if<LunDeleteRecord>(&*record)) {
+      model.erase(d->lun);
+    } else if (auto* r = std::get_if<ReservationsRecord>(&*record)) {
+      model[r->lun].reservations = r->state;
+    }
+  }
+
+  simulation::SimulatedScheduler scheduler;
+  simulation::PowerSupply power;
+  std::vector<std::unique_ptr<simulation::FakeMedium>> media;
+  std::vector<std::unique_ptr<simulation::FakeDisk>> paths;
+  disk::PoolId pool_id{};
+  std::unique_ptr<Pool> pool;
+  std::vector<std::pair<LogPosition, LogRecord>> log;
+  Model model;
+  LogSequence contained;  // the log is free up to here
+  bool fenced = false;
+
+ private:
+  Options options_;
+  simulation::Random random_;
+};
+
+}  // namespace duet::pool
