@@ -205,7 +205,6 @@ int run_sabotage(const Arguments& arguments, const RunOptions& base) {
   std::size_t tried_all = 0, missed = 0;
   auto began = now();
   for (const auto& safeguard : simulator::all_safeguards()) {
-    if (safeguard.rare) continue;
     ++tried_all;
     auto make = [&](std::uint64_t seed) {
       auto options = base;

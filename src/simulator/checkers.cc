@@ -105,7 +105,7 @@ Checkers::~Checkers() {
 }
 
 void Checkers::violate(NodeId identity, std::string_view invariant, std::string what) {
-  if (!world_.excuse(identity).empty()) return;
+  if (world_.excused(identity, invariant)) return;
   world_.violate(invariant, std::move(what));
 }
 
@@ -127,7 +127,11 @@ void Checkers::on_landed(const SimUnit& unit, const SimUnit::Landed& landed) {
   Identity& identity = identities_[unit.options().owner.value()];
   const NodeId writer = writer_of(landed.nexus);
   const scsi::Reservations& reservations = unit.reservations();
-  if (!landed.aborting && reservations.reservation() &&
+  // A disk that forgot its keys takes what its owner sends until the owner holds it again.
+  const bool own =
+      unit.forgot() && world_.now() - *unit.forgot() < foreign_key_limit &&
+      disk::belongs_to(reservations.holder_key(), writer, world_.config(identity.id).cluster);
+  if (!landed.aborting && reservations.reservation() && !own &&
       reservations.find(landed.nexus) == nullptr) {
     violate(identity.id, "I3",
             fmt::format("a write of {} ({} bytes at {}) lands on disk {} although {} holds it",

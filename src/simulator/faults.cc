@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <utility>
 
 #include "disk/areas.h"
 #include "ha/mailbox.h"
+#include "nvlog/control_block.h"
+#include "nvlog/record.h"
 #include "nvlog/region.h"
+#include "simulator/durations.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_interconnect.h"
 #include "simulator/sim_node.h"
@@ -18,133 +20,37 @@ namespace duet::simulator {
 
 namespace {
 
-constexpr std::size_t fault_count = static_cast<std::size_t>(Fault::count);
-constexpr std::array<std::string_view, fault_count> names{
-    "engine_crash",
-    "supervisor_crash",
-    "power_loss",
-    "pause_node",
-    "pause_engine",
-    "pause_supervisor",
-    "starve",
-    "clock_step",
-    "link_cut",
-    "link_cut_one_way",
-    "link_slow",
-    "state_torn",
-    "state_stale",
-    "completion_lost",
-    "mirror_write_late",
-    "message_again",
-    "disk_errors",
-    "disk_slow",
-    "disk_hang",
-    "path_cut",
-    "path_reset",
-    "shelf_blip",
-    "disk_blip",
-    "unit_attention",
-    "mailbox_write_lost",
-    "mailbox_write_misdirected",
-    "mailbox_lost",
-    "mailbox_rolled_back",
-    "mirror_bit_flip",
-    "client_cut",
-    "client_reset",
-    "operator_takeover",
-    "operator_takeover_self",
-    "operator_cancel",
-    "operator_giveback",
-    "operator_halt",
-};
-
-// Between the two, and as likely to be short as long: each order of magnitude has the same chance.
-Duration log_uniform(Random& random, Duration low, Duration high) {
-  constexpr std::uint64_t steps = 1 << 20;
-  double share = static_cast<double>(random.below(steps)) / steps;
-  double ratio = static_cast<double>(high.count()) / static_cast<double>(low.count());
-  return Duration(
-      static_cast<std::int64_t>(static_cast<double>(low.count()) * std::pow(ratio, share)));
-}
-
-Duration how_long(Fault fault, Random& random) {
-  switch (fault) {
-    case Fault::pause_node:
-    case Fault::pause_engine:
-    case Fault::pause_supervisor:
-      return log_uniform(random, milliseconds(1), seconds(600));
-    case Fault::power_loss:
-      return log_uniform(random, milliseconds(10), seconds(60));
-    case Fault::operator_halt:
-      return log_uniform(random, milliseconds(500), seconds(60));
-    case Fault::disk_hang:
-    case Fault::path_cut:
-      return log_uniform(random, milliseconds(20), seconds(20));
-    default:
-      return log_uniform(random, milliseconds(5), seconds(15));
-  }
-}
+// A forgetful disk is not without power for so long that a survivor would want it.
+constexpr Duration forgetful_blip_max = milliseconds(300);
 
 }  // namespace
 
-std::string_view name(Fault fault) {
-  return names[static_cast<std::size_t>(fault)];
-}
-
-std::optional<Fault> find_fault(std::string_view text) {
-  auto it = std::ranges::find(names, text);
-  if (it == names.end()) return std::nullopt;
-  return static_cast<Fault>(it - names.begin());
-}
-
-std::string describe(const FaultEvent& event) {
-  return fmt::format("{} (node {}, {} ms)", name(event.fault), event.node.value(),
-                     event.lasts / milliseconds(1));
-}
-
-FaultPlan make_plan(std::uint64_t seed, const Shape& shape, Duration length) {
-  Random random(seed * 0xd1342543de82ef95 + 7);
-  FaultPlan plan;
-  plan.length = length;
-  plan.double_failures = shape.persistent_nvram && random.chance(1, 2);
-  auto out_of = 2 + random.below(6);
-  for (std::size_t i = 0; i < fault_count; ++i) {
-    if (random.chance(1, out_of)) plan.kinds.insert(static_cast<Fault>(i));
-  }
-  if (!shape.persistent_nvram) plan.kinds.erase(Fault::mirror_bit_flip);
-  if (plan.kinds.empty()) plan.kinds.insert(static_cast<Fault>(random.below(fault_count)));
-  std::vector<Fault> kinds(plan.kinds.begin(), plan.kinds.end());
-  auto mean = log_uniform(random, milliseconds(700), seconds(20));
-  for (Duration at{};;) {
-    at += Duration(random.below(static_cast<std::uint64_t>(mean.count()) * 2));
-    if (at >= length) break;
-    FaultEvent event;
-    event.at = at;
-    event.fault = kinds[random.below(kinds.size())];
-    event.node = NodeId(static_cast<std::uint8_t>(1 + random.below(2)));
-    event.lasts = how_long(event.fault, random);
-    event.chance = random.next();
-    plan.events.push_back(event);
-    // Disasters come in company: something else during what this one set off.
-    if (random.chance(1, 3)) at += log_uniform(random, milliseconds(1), seconds(2)) - mean;
-    at = std::max(at, event.at);
-  }
-  return plan;
-}
-
 Faults::Faults(World& world, FaultPlan plan) : world_(world), plan_(std::move(plan)) {
   world_.on_trace = [this](std::string_view who, std::string_view text) { hear(who, text); };
+  world_.interconnects().on_write_held = [this](NodeId node) {
+    on_event(node, "seen.mirror_write_held");
+  };
   Random random(world.options().seed + 99);
   for (std::uint8_t n : {1, 2}) {
     victims_[n] = static_cast<std::uint8_t>(random.below(disks_per_shelf));
+    auto& unit = *world_.shelf(NodeId(n))[0];
+    unit.on_landed = [this, alive = alive_, before = std::move(unit.on_landed)](
+                         const SimUnit& u, const SimUnit::Landed& landed) {
+      if (before) before(u, landed);
+      if (*alive) see_mailbox(u, landed);
+    };
   }
+}
+
+Faults::~Faults() {
+  *alive_ = false;
+  world_.on_trace = nullptr;
+  world_.interconnects().on_write_held = nullptr;
 }
 
 void Faults::start(const std::set<std::size_t>& left_out) {
   for (std::size_t i = 0; i < plan_.events.size(); ++i) {
-    if (!left_out.contains(i)) {
-      later(plan_.events[i].at, [this, i] { happen(plan_.events[i]); });
-    }
+    if (!left_out.contains(i)) later(plan_.events[i].at, [this, i] { arm(i); });
   }
 }
 
@@ -152,6 +58,43 @@ void Faults::later(Duration after, std::function<void()> what) {
   world_.outside().at(world_.now() + after, [this, what = std::move(what)] {
     if (!over_) what();
   });
+}
+
+// ---- what faults wait for ----
+
+void Faults::arm(std::size_t index) {
+  if (!plan_.events[index].trigger) return happen(plan_.events[index]);
+  armed_.push_back(index);
+}
+
+void Faults::on_event(NodeId node, std::string_view event) {
+  std::erase_if(armed_, [&](std::size_t index) {
+    const auto& waiting = plan_.events[index];
+    if (waiting.trigger->node != node || waiting.trigger->event != event) return false;
+    later(waiting.delay, [this, index] { happen(plan_.events[index]); });
+    return true;
+  });
+}
+
+// The first copy on the first disk: the others are still to be written.
+void Faults::see_mailbox(const SimUnit& unit, const SimUnit::Landed& landed) {
+  auto area = disk::mailbox_copy(0);
+  if (armed_.empty() || landed.offset != area.offset) return;
+  auto mailbox = ha::decode_mailbox(
+      landed.bytes.first(std::min<std::size_t>(landed.bytes.size(), ha::mailbox_block_size)));
+  if (!mailbox || mailbox->identity != unit.options().owner) return;
+  auto before = std::exchange(seen_mailbox_[mailbox->identity.value()], *mailbox);
+  NodeId writer(static_cast<std::uint8_t>(landed.nexus.relative_target_port));
+  if (mailbox->taken_over_by != before.taken_over_by) {
+    on_event(writer, mailbox->taken_over_by == no_node ? "seen.handed_back" : "seen.taken_over");
+  } else if (mailbox->epoch != before.epoch) {
+    on_event(writer, "seen.claimed");
+  } else if (mailbox->durability != before.durability) {
+    constexpr std::array marks{"seen.mark_mirrored", "seen.mark_local", "seen.mark_write_through"};
+    on_event(writer, mailbox->durability == Durability::mirrored ? marks[0]
+                     : mailbox->durability == Durability::local  ? marks[1]
+                                                                 : marks[2]);
+  }
 }
 
 void Faults::happen(const FaultEvent& event) {
@@ -164,7 +107,7 @@ void Faults::happen(const FaultEvent& event) {
   } else if (event.fault <= Fault::unit_attention) {
     to_disks(event, random);
   } else if (event.fault <= Fault::mirror_bit_flip) {
-    to_mailbox(event, random);
+    to_area(event, random);
   } else if (event.fault <= Fault::client_reset) {
     to_clients(event);
   } else {
@@ -175,11 +118,20 @@ void Faults::happen(const FaultEvent& event) {
 // A log that the survivor finds damaged is not served by half: it waits for an operator, and
 // rightly so if we damaged it.
 void Faults::hear(std::string_view who, std::string_view text) {
-  if (text.find("the log is damaged") == std::string_view::npos) return;
+  NodeId node;
   for (std::uint8_t n : {1, 2}) {
-    bool survivor = who == world_.node(partner_of(NodeId(n))).name();
-    if (flipped_[n] && survivor) world_.excuse(NodeId(n)) = "the mirror of its log was damaged";
+    if (who == world_.node(NodeId(n)).name()) node = NodeId(n);
   }
+  if (node == no_node) return;
+  auto event = text.substr(0, text.find(':'));
+  // Forced by the operator, who was told that this loses writes.
+  if (event == "boot.forced") world_.forgive_loss(node);
+  if (event == "takeover.forced") world_.forgive_loss(partner_of(node));
+  if (flipped_[partner_of(node).value()] &&
+      text.find("the log is damaged") != std::string_view::npos) {
+    world_.excuse(partner_of(node)) = "the mirror of its log was damaged";
+  }
+  if (!armed_.empty()) on_event(node, event);
 }
 
 bool Faults::settled() const {
@@ -203,6 +155,11 @@ bool Faults::may_lose_power(NodeId node) const {
   return settled();
 }
 
+// Both copies of no record may go, whatever was flipped in the other one.
+bool Faults::may_lose_nvram(NodeId node) const {
+  return settled() && !flipped_[node.value()] && world_.node(node).powered();
+}
+
 void Faults::to_node(const FaultEvent& event, Random& random) {
   auto& node = world_.node(event.node);
   auto until = world_.now() + event.lasts;
@@ -214,13 +171,25 @@ void Faults::to_node(const FaultEvent& event, Random& random) {
       return node.kill_engine(random.chance(1, 2) ? "signal 6 (Aborted)" : "signal 9 (Killed)");
     case Fault::supervisor_crash:
       if (!node.daemon_running()) return;
+      say();
       return node.kill_supervisor();
     case Fault::power_loss:
       if (!node.powered() || !may_lose_power(event.node)) return;
+      say();
       node.power_off();
+      return later(event.lasts, [&node] { node.power_on(); });
+    case Fault::nvram_lost:  // a board is replaced
+      if (!may_lose_nvram(event.node)) return;
+      say();
+      node.power_off();
+      node.nvram().lose_everything();
       return later(event.lasts, [&node] { node.power_on(); });
     case Fault::pause_node:
       say();
+      return node.pause(until);
+    case Fault::pause_both:
+      say();
+      world_.node(partner_of(event.node)).pause(until);
       return node.pause(until);
     case Fault::pause_engine:
       say();
@@ -269,6 +238,17 @@ void Faults::to_link(const FaultEvent& event, Random& random) {
     case Fault::mirror_write_late:
       faults.late_writes_per_10000 = 300;
       return later(event.lasts, [&faults] { faults.late_writes_per_10000 = 0; });
+    case Fault::state_frozen:
+      return world_.node(event.node).freeze_state(until);
+    case Fault::mirror_write_held:
+      cables.hold_next_write(event.node);
+      return later(event.lasts, [&cables, node = event.node] { cables.release_writes(node); });
+    case Fault::messages_reordered:
+      faults.reordered_per_1000 = 300;
+      return later(event.lasts, [&faults] { faults.reordered_per_1000 = 0; });
+    case Fault::messages_duplicated:
+      faults.duplicated_per_1000 = 300;
+      return later(event.lasts, [&faults] { faults.duplicated_per_1000 = 0; });
     case Fault::message_again:
       return world_.node(event.node).repeat_message(random.next());
     default:
@@ -285,6 +265,9 @@ void Faults::to_disks(const FaultEvent& event, Random& random) {
   for (std::size_t i = 0; i < shelf.size(); ++i) {
     if (all || i == one) units.push_back(shelf[i].get());
   }
+  // Whose registrations are gone has nothing but them to keep a fenced node out: such disks are
+  // refused (docs/protocols/takeover.md); while nobody is fenced they do no harm.
+  if (event.fault == Fault::disk_forgets && !settled()) return;
   NodeId who(static_cast<std::uint8_t>(1 + random.below(2)));
   auto until = world_.now() + event.lasts;
   world_.trace("fault", fmt::format("{}: {} disks, path of node {}", describe(event), units.size(),
@@ -314,6 +297,10 @@ void Faults::to_disks(const FaultEvent& event, Random& random) {
         unit->power_off();
         later(event.lasts, [unit] { unit->power_on(); });
         break;
+      case Fault::disk_forgets:
+        unit->power_off();
+        later(std::min(event.lasts, forgetful_blip_max), [unit] { unit->power_on(true); });
+        break;
       case Fault::unit_attention: {
         using enum scsi::UnitAttention;
         constexpr std::array kinds{
@@ -333,11 +320,18 @@ SimUnit& Faults::victim(NodeId identity) {
 }
 
 // Always the same disk of an identity: what is kept on three survives the loss of one.
-void Faults::to_mailbox(const FaultEvent& event, Random& random) {
+void Faults::to_area(const FaultEvent& event, Random& random) {
+  if (event.fault == Fault::mirror_bit_flip) return flip_bit(event, random);
   auto& unit = victim(event.node);
   auto area = disk::mailbox_area;
-  if (event.fault != Fault::mirror_bit_flip) world_.trace("fault", describe(event));
+  world_.trace("fault", describe(event));
   switch (event.fault) {
+    case Fault::pool_write_lost:
+      unit.faults.lost_pool_writes = 1 + static_cast<unsigned>(random.below(3));
+      return;
+    case Fault::pool_write_misdirected:
+      unit.faults.misdirected_pool_writes = 1;
+      return;
     case Fault::mailbox_write_lost:
       unit.faults.lost_writes = 1 + static_cast<unsigned>(random.below(3));
       return;
@@ -353,22 +347,33 @@ void Faults::to_mailbox(const FaultEvent& event, Random& random) {
       old = unit.peek(area.offset, area.size);
       return;
     }
-    case Fault::mirror_bit_flip: {
-      // The copy of this identity's log at the partner. Only while the log itself is there.
-      if (!settled()) return;
-      world_.trace("fault", describe(event));
-      auto& nvram = world_.node(partner_of(event.node)).nvram();
-      auto layout = nvlog::RegionLayout::of_size(nvram.visible().size());
-      if (!layout) return;
-      auto ring = layout->ring(event.node);
-      flipped_[event.node.value()] = true;
-      nvram.flip_bit(ring.offset + random.below(ring.length),
-                     static_cast<unsigned>(random.below(8)));
-      return;
-    }
     default:
       return;
   }
+}
+
+// In the copy of this identity's log at the partner, only while the log itself is there: anywhere,
+// or where a replay would read. Not in the last record: nothing tells one that was damaged from one
+// that never arrived (docs/formats/nvlog.md).
+void Faults::flip_bit(const FaultEvent& event, Random& random) {
+  if (!settled()) return;
+  auto& nvram = world_.node(partner_of(event.node)).nvram();
+  auto layout = nvlog::RegionLayout::of_size(nvram.visible().size());
+  if (!layout) return;
+  auto extent = layout->ring(event.node);
+  auto ring = nvram.visible().subspan(extent.offset, extent.length);
+  auto control = nvlog::read_control_block(nvram.visible(), *layout, event.node);
+  auto tail = control.tail.lap * extent.length + control.tail.offset;
+  auto last = tail, head = tail;
+  while (auto record = nvlog::read_record(ring, head)) {
+    if (record->end <= head || record->end - tail > extent.length) break;
+    last = std::exchange(head, record->end);
+  }
+  auto at = tail + random.below(random.chance(1, 2) && last > tail ? last - tail : extent.length);
+  if (at >= last && at < head) return;
+  world_.trace("fault", describe(event));
+  flipped_[event.node.value()] = true;
+  nvram.flip_bit(extent.offset + at % extent.length, static_cast<unsigned>(random.below(8)));
 }
 
 void Faults::to_clients(const FaultEvent& event) {
@@ -378,38 +383,62 @@ void Faults::to_clients(const FaultEvent& event) {
 }
 
 void Faults::by_operator(const FaultEvent& event, Random& random) {
-  ha::OperatorRequest request;
-  NodeId at = event.node;
+  using ha::OperatorVerb;
+  const NodeId at = event.node, partner = partner_of(at);
+  const auto timeout = log_uniform(random, milliseconds(500), seconds(60));
+  world_.trace("operator", describe(event));
   switch (event.fault) {
     case Fault::operator_takeover:
-      request.verb = ha::OperatorVerb::takeover;
-      request.node = partner_of(at);
-      request.timeout = log_uniform(random, milliseconds(500), seconds(60));
-      break;
+      return order(at, {.verb = OperatorVerb::takeover,
+                        .node = partner,
+                        .force = random.chance(1, 4),
+                        .timeout = timeout});
     case Fault::operator_takeover_self:
-      request.verb = ha::OperatorVerb::takeover;
-      request.node = at;
-      request.timeout = log_uniform(random, milliseconds(500), seconds(60));
-      break;
+      return order(at, {.verb = OperatorVerb::takeover,
+                        .node = at,
+                        .force = random.chance(1, 4),
+                        .timeout = timeout});
+    case Fault::operator_takeover_both: {
+      const bool force = random.chance(1, 2), go = random.chance(1, 4);
+      for (NodeId node : {at, partner}) {
+        order(node, {.verb = OperatorVerb::takeover,
+                     .node = go ? node : partner_of(node),
+                     .force = force,
+                     .timeout = timeout});
+      }
+      return;
+    }
+    case Fault::operator_takeover_forced:
+      return order(at, {.verb = OperatorVerb::takeover,
+                        .node = partner,
+                        .force = true,
+                        .overrides = {"log_not_here", "halt_without_takeover", "not_prepared"},
+                        .timeout = timeout});
     case Fault::operator_cancel:
-      request.verb = ha::OperatorVerb::cancel;
-      request.node = NodeId(static_cast<std::uint8_t>(1 + random.below(2)));
-      break;
+      return order(at, {.verb = OperatorVerb::cancel,
+                        .node = NodeId(static_cast<std::uint8_t>(1 + random.below(2)))});
     case Fault::operator_giveback:
-      request.verb = ha::OperatorVerb::giveback;
-      request.node = partner_of(at);
-      request.force = random.chance(1, 4);
-      request.uncoordinated = random.chance(1, 8);
-      break;
+      return order(at, {.verb = OperatorVerb::giveback,
+                        .node = partner,
+                        .force = random.chance(1, 4),
+                        .uncoordinated = random.chance(1, 8)});
+    case Fault::operator_boot_forced:
+      // The way out when the partner is gone for good (docs/protocols/boot.md).
+      if (world_.node(partner).daemon_running()) return;
+      return order(at, {.verb = OperatorVerb::giveback, .node = at, .force = true});
+    case Fault::operator_halt:
+      order(at, {.verb = OperatorVerb::halt,
+                 .node = at,
+                 .force = random.chance(1, 4),
+                 .no_takeover = random.chance(1, 3)});
+      return later(event.lasts, [&node = world_.node(at)] { node.start_again(); });
     default:
-      request.verb = ha::OperatorVerb::halt;
-      request.node = at;
-      request.no_takeover = random.chance(1, 3);
-      later(event.lasts, [&node = world_.node(at)] { node.start_again(); });
-      break;
+      return;
   }
-  world_.trace("operator", describe(event));
-  world_.node(at).operate(request, [world = &world_](const ha::OperatorAnswer& answer) {
+}
+
+void Faults::order(NodeId at, ha::OperatorRequest request) {
+  world_.node(at).operate(std::move(request), [world = &world_](const ha::OperatorAnswer& answer) {
     constexpr std::array outcomes{"accepted", "done", "failed", "refused"};
     world->trace("operator",
                  fmt::format("{} {}", outcomes[static_cast<std::size_t>(answer.outcome)],

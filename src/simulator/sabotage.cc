@@ -24,7 +24,7 @@ constexpr std::array named{
     NamedSafeguard{Safeguard::mark_before_ack, "mark",
                    "a durability mark is answered but not written"},
     NamedSafeguard{Safeguard::stale_mark_honoured, "stale_mark",
-                   "the partner's mailbox always seems to say mirrored", true},
+                   "the partner's mailbox always seems to say mirrored"},
     NamedSafeguard{Safeguard::mailbox_durable, "persist",
                    "mailbox writes are answered before they are done"},
     NamedSafeguard{Safeguard::taken_over_honoured, "epoch",

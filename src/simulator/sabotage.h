@@ -38,9 +38,6 @@ struct NamedSafeguard {
   Safeguard safeguard;
   std::string_view name;
   std::string_view what;  // what is left out, for people
-  // Too rare for random faults: a log must be in `local` mode while its partner is back and able to
-  // take over. Only run when named; the models refute it (models/).
-  bool rare = false;
 };
 std::span<const NamedSafeguard> all_safeguards();
 std::optional<Safeguard> find_safeguard(std::string_view name);

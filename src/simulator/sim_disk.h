@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "disk/areas.h"
 #include "ha/mailbox.h"
 #include "initiator/scsi_verdict.h"
 #include "ports/disk.h"
@@ -33,6 +34,7 @@ class SimUnit {
     std::uint64_t size = 8u << 20;
     std::uint32_t block_size = 512;
     bool write_cache = false;
+    disk::Area pool_metadata;  // superblocks and tables of the pool
     std::uint64_t seed = 1;
   };
   // `shelf` runs the unit. `sabotage` outlives it.
@@ -67,6 +69,8 @@ class SimUnit {
     Duration slow_max{};
     // Mailbox and heartbeat writes that go wrong although they are answered GOOD.
     unsigned lost_writes = 0, misdirected_writes = 0;
+    // The same, of the pool's metadata.
+    unsigned lost_pool_writes = 0, misdirected_pool_writes = 0;
   };
   Faults faults;
   void hang(bool hanging);
@@ -74,6 +78,7 @@ class SimUnit {
   void power_off();
   // `forget`: the registrations are gone, though they were to persist.
   void power_on(bool forget = false);
+  std::optional<Instant> forgot() const { return forgot_; }  // when it last did
   void add_attention(scsi::UnitAttention attention) { unit_->add_attention(attention); }
   // Nothing passes between this node and the unit until then; `reset`: both ends learn it at once.
   void cut_path(NodeId node, Instant until, bool reset);
@@ -120,6 +125,8 @@ class SimUnit {
   void flush();
   Duration latency();
   bool spoil(const scsi::StoreWrite& write, Bytes data);
+  bool spoil(disk::Area area, unsigned& lost, unsigned& misdirected, std::uint64_t offset,
+             Bytes data);
   void remember_mark(std::uint64_t offset, Bytes data);  // sim_disk_sabotage.cc
 
   Process& shelf_;
@@ -135,6 +142,7 @@ class SimUnit {
   std::unique_ptr<scsi::LogicalUnit> unit_;
   bool powered_ = true;
   bool hanging_ = false;
+  std::optional<Instant> forgot_;
   struct Held {
     std::move_only_function<void()> event;
     Session session;  // 0: not a command

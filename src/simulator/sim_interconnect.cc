@@ -14,6 +14,7 @@ namespace {
 constexpr const char* software = "duet-sim";
 constexpr std::size_t kept_states = 8;
 constexpr std::size_t kept_messages = 16;
+constexpr std::uint64_t late_message_ms = 400;  // overtaken or repeated: by up to this
 
 interconnect::ManagerConfig manager_config(ClusterId cluster, NodeId self, BootNonce nonce) {
   interconnect::ManagerConfig config;
@@ -33,8 +34,22 @@ void Interconnects::cut(NodeId from, Instant until) {
 
 void Interconnects::heal() {
   cut_until_ = {};
+  hold_next_ = {};
+  for (std::uint8_t n : {1, 2}) release_writes(NodeId(n));
+  faults.reordered_per_1000 = faults.duplicated_per_1000 = 0;
   faults.torn_reads_per_1000 = faults.stale_reads_per_1000 = 0;
   faults.lost_completions_per_10000 = faults.late_writes_per_10000 = 0;
+}
+
+bool Interconnects::take_hold(NodeId from) {
+  if (!std::exchange(hold_next_[from.value()], false)) return false;
+  if (on_write_held) on_write_held(from);
+  return true;
+}
+
+void Interconnects::release_writes(NodeId from) {
+  hold_next_[from.value()] = false;
+  for (auto& release : std::exchange(held_[from.value()], {})) release();
 }
 
 void Interconnects::carry(NodeId from, Process& process, Instant& last, ports::Task task,
@@ -265,6 +280,7 @@ void SimInterconnect::complete(std::uint64_t id, Result<std::vector<std::byte>> 
 // What an RDMA read of our state structure finds now.
 std::vector<std::byte> SimInterconnect::read_here() {
   auto& random = cables_.random();
+  if (process_.now() < frozen_until_) return {frozen_state_.begin(), frozen_state_.end()};
   std::vector<std::byte> bytes(state_.begin(), state_.end());
   if (earlier_states_.empty()) return bytes;
   const auto& faults = cables_.faults;
@@ -334,6 +350,16 @@ void SimInterconnect::perform(interconnect::ReportPartner& action) {
 void SimInterconnect::perform(interconnect::Deliver& action) {
   if (delivered.size() >= kept_messages) delivered.erase(delivered.begin());
   delivered.push_back(action.message);
+  auto& random = cables_.random();
+  auto later = [&] {
+    process_.at(process_.now() + milliseconds(random.below(late_message_ms)),
+                [this, message = action.message] { deliver_again(message); });
+  };
+  const auto& faults = cables_.faults;
+  if (faults.duplicated_per_1000 > 0 && random.chance(faults.duplicated_per_1000, 1000)) later();
+  if (faults.reordered_per_1000 > 0 && random.chance(faults.reordered_per_1000, 1000)) {
+    return later();  // others overtake it
+  }
   if (on_message_) on_message_(action.message);
 }
 
@@ -407,6 +433,7 @@ void SimInterconnect::restart(BootNonce nonce) {
   nonce_ = nonce;
   state_.fill(std::byte{0});
   earlier_states_.clear();
+  frozen_until_ = {};
   handle(interconnect::Restarted{nonce});
 }
 

@@ -38,10 +38,15 @@ class Interconnects {
     unsigned torn_reads_per_1000 = 0, stale_reads_per_1000 = 0;
     unsigned lost_completions_per_10000 = 0;  // of mirror writes
     unsigned late_writes_per_10000 = 0;       // a mirror write is seconds on its way
+    unsigned reordered_per_1000 = 0, duplicated_per_1000 = 0;  // of messages
   };
   Faults faults;
   // Told when a write of the partner changes the NVRAM of `node` although its window is closed.
   std::function<void(NodeId node)> on_stray_write;
+  // The next write into the partner's NVRAM, and all behind it, is on its way until released.
+  void hold_next_write(NodeId from) { hold_next_[from.value()] = true; }
+  void release_writes(NodeId from);
+  std::function<void(NodeId from)> on_write_held;
   // What `from` sends does not arrive until then.
   void cut(NodeId from, Instant until);
   void heal();
@@ -66,10 +71,13 @@ class Interconnects {
   friend class SimInterconnect;
   friend class SimMirror;
   void arrive(NodeId from, Process& process, ports::Task task);
+  bool take_hold(NodeId from);
   Process& outside_;
   Random& random_;
   const Sabotage& sabotage_;
   std::array<Instant, 3> cut_until_{};
+  std::array<bool, 3> hold_next_{};
+  std::array<std::vector<ports::Task>, 3> held_;  // what lets held writes go
   std::array<SimInterconnect*, 3> control_{};
   std::array<SimMirror*, 3> mirror_{};
   std::array<bool, 3> powered_{};
@@ -87,6 +95,11 @@ class SimInterconnect final : public ports::Interconnect {
   // Its process ends. `announce`: a kernel is left that says so.
   void end(bool announce);
   Bytes published() const { return state_; }
+  // Until then the partner reads our state as it is now.
+  void freeze_state(Instant until) {
+    frozen_state_ = state_;
+    frozen_until_ = until;
+  }
 
   ports::LinkState state() const override { return manager_.state(); }
   void on_state(std::function<void(ports::LinkState, const std::string&)> callback) override {
@@ -164,6 +177,8 @@ class SimInterconnect final : public ports::Interconnect {
   ports::TimerId timer_;
   std::array<std::byte, interconnect::state_structure_size> state_{};
   std::deque<std::array<std::byte, interconnect::state_structure_size>> earlier_states_;
+  std::array<std::byte, interconnect::state_structure_size> frozen_state_{};
+  Instant frozen_until_{};
   interconnect::GreetingBytes greeting_{};
   std::optional<interconnect::StateStructure> waiting_partner_;  // sabotage: giveback_progress
   std::deque<interconnect::Event> events_;

@@ -36,17 +36,38 @@ void SimMirror::end(bool announce) {
     (writing ? connection->open_at_writer : connection->open_at_target) = false;
     auto* other = writing ? connection->target : connection->writer;
     if (!announce || other == nullptr) continue;
-    cables_.carry(self_, other->process_, writing ? connection->last_there : connection->last_back,
-                  [connection, writing] {
-                    auto* there = writing ? connection->target : connection->writer;
-                    if (there == nullptr) return;
-                    if (writing) {
-                      if (there->incoming_ == connection) there->close_incoming();
-                    } else {
-                      there->lose_outgoing(connection, ErrorCode::disconnected);
-                    }
-                  });
+    if (writing) {
+      close_behind(cables_, connection);
+      continue;
+    }
+    cables_.carry(self_, other->process_, connection->last_back, [connection] {
+      if (connection->writer == nullptr) return;
+      connection->writer->lose_outgoing(connection, ErrorCode::disconnected);
+    });
   }
+}
+
+void SimMirror::send(Interconnects& cables, const Shared& connection, bool hardware, Duration extra,
+                     ports::Task task) {
+  if (connection->held) {
+    cables.held_[connection->writer_node.value()].push_back(
+        [&cables, connection, hardware, extra, task = std::move(task)]() mutable {
+          send(cables, connection, hardware, extra, std::move(task));
+        });
+    return;
+  }
+  if (connection->target == nullptr) return;
+  auto& where = hardware ? cables.outside_ : connection->target->process_;
+  cables.carry(connection->writer_node, where, connection->last_there, std::move(task), extra);
+}
+
+// The partner hears of it behind everything that is under way.
+void SimMirror::close_behind(Interconnects& cables, const Shared& connection) {
+  send(cables, connection, false, {}, [connection] {
+    if (connection->target != nullptr && connection->target->incoming_ == connection) {
+      connection->target->close_incoming();
+    }
+  });
 }
 
 // ---- outgoing ----
@@ -166,15 +187,16 @@ void SimMirror::write(std::uint64_t offset, std::uint64_t length, ports::Done<vo
   if (random.chance(cables_.faults.late_writes_per_10000, 10000)) {
     extra = milliseconds(random.below(3000));
   }
-  auto& where = cables_.hardware ? cables_.outside_ : connection->target->process_;
-  cables_.carry(
-      self_, where, connection->last_there,
-      [connection, id, offset, bytes = std::move(bytes)]() mutable {
-        if (connection->target != nullptr) {
-          connection->target->land(connection, id, offset, std::move(bytes));
-        }
-      },
-      extra);
+  if (cables_.take_hold(self_)) {
+    connection->held = true;
+    cables_.held_[self_.value()].push_back([connection] { connection->held = false; });
+  }
+  send(cables_, connection, cables_.hardware, extra,
+       [connection, id, offset, bytes = std::move(bytes)]() mutable {
+         if (connection->target != nullptr) {
+           connection->target->land(connection, id, offset, std::move(bytes));
+         }
+       });
 }
 
 // At the target: the bytes are seen, then durable, then the writer hears of it.
@@ -235,14 +257,7 @@ void SimMirror::lose_outgoing(const Shared& connection, ErrorCode code) {
       done(fail(code, "the mirror connection is gone"));
     });
   }
-  // The partner hears of it behind everything that is under way.
-  if (connection->target != nullptr) {
-    cables_.carry(self_, connection->target->process_, connection->last_there, [connection] {
-      if (connection->target != nullptr && connection->target->incoming_ == connection) {
-        connection->target->close_incoming();
-      }
-    });
-  }
+  close_behind(cables_, connection);
   rest();
   tell(false);
 }
@@ -260,13 +275,7 @@ void SimMirror::hang_up() {
       done(fail(ErrorCode::disconnected, "hung up"));
     });
   }
-  if (connection->target != nullptr) {
-    cables_.carry(self_, connection->target->process_, connection->last_there, [connection] {
-      if (connection->target != nullptr && connection->target->incoming_ == connection) {
-        connection->target->close_incoming();
-      }
-    });
-  }
+  close_behind(cables_, connection);
   up_ = false;
   process_.post([this] {
     if (on_outgoing_ && !up_) on_outgoing_(false);

@@ -48,6 +48,7 @@ class SimMirror final : public ports::MirrorLink {
     std::uint64_t offset = 0, length = 0;  // of the window
     bool open_at_writer = true, open_at_target = true;
     Instant last_there{}, last_back{};
+    bool held = false;  // a write is still on its way, and all behind it
   };
   using Shared = std::shared_ptr<Connection>;
   struct Write {
@@ -56,6 +57,10 @@ class SimMirror final : public ports::MirrorLink {
     ports::TimerId limit;
   };
 
+  // To the target of the connection, in order. `hardware`: its process need not run for it.
+  static void send(Interconnects& cables, const Shared& connection, bool hardware, Duration extra,
+                   ports::Task task);
+  static void close_behind(Interconnects& cables, const Shared& connection);
   void attempt();
   void rest();
   void accept(const Shared& connection, BootNonce from, std::uint64_t dial);

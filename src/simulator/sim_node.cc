@@ -219,12 +219,17 @@ void SimNode::heal() {
   if (process_) process_->heal();
   if (engine_running()) engine_->process()->heal();
   wall_clock_step = {};
+  freeze_state(world_.now());
 }
 
 void SimNode::repeat_message(std::uint64_t which) {
   if (!interconnect_ || interconnect_->delivered.empty()) return;
   auto message = interconnect_->delivered[which % interconnect_->delivered.size()];
   process_->post([this, message = std::move(message)] { interconnect_->deliver_again(message); });
+}
+
+void SimNode::freeze_state(Instant until) {
+  if (interconnect_) interconnect_->freeze_state(until);
 }
 
 void SimNode::operate(ha::OperatorRequest request, node::Supervisor::OperatorDone done) {

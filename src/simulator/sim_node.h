@@ -61,6 +61,8 @@ class SimNode {
   void heal();
   // A message that the supervisor has had before arrives once more.
   void repeat_message(std::uint64_t which);
+  // Until then the partner reads the state that this node shows now.
+  void freeze_state(Instant until);
   // Starts a halted node again.
   void start_again();
   // From now on an operator starts it again whenever it has halted.

@@ -269,16 +269,23 @@ void SimUnit::land(const scsi::StoreWrite& write, bool partly, bool aborting) {
 
 // Lost and misdirected writes, only where two copies on three disks are there to survive them.
 bool SimUnit::spoil(const scsi::StoreWrite& write, Bytes data) {
-  auto area = disk::mailbox_area;
-  if (write.offset < area.offset || write.offset + data.size() > area.end()) return false;
-  if (faults.lost_writes > 0) {
-    --faults.lost_writes;
+  return spoil(disk::mailbox_area, faults.lost_writes, faults.misdirected_writes, write.offset,
+               data) ||
+         spoil(options_.pool_metadata, faults.lost_pool_writes, faults.misdirected_pool_writes,
+               write.offset, data);
+}
+
+bool SimUnit::spoil(disk::Area area, unsigned& lost, unsigned& misdirected, std::uint64_t offset,
+                    Bytes data) {
+  if (offset < area.offset || offset + data.size() > area.end()) return false;
+  if (lost > 0) {
+    --lost;
     return true;
   }
-  if (faults.misdirected_writes > 0) {
-    --faults.misdirected_writes;
-    auto blocks = area.size / disk::area_block_size;
-    store(area.offset + random_.below(blocks) * disk::area_block_size, data, true);
+  if (misdirected > 0) {
+    --misdirected;
+    auto places = (area.size - data.size()) / disk::area_block_size + 1;
+    store(area.offset + random_.below(places) * disk::area_block_size, data, true);
     return true;
   }
   return false;
@@ -354,6 +361,7 @@ void SimUnit::power_off() {
 
 void SimUnit::power_on(bool forget) {
   if (std::exchange(powered_, true)) return;
+  if (forget) forgot_ = shelf_.now();
   scsi::Reservations reservations;
   if (!kept_reservations_.empty()) {
     auto parsed = scsi::Reservations::parse(kept_reservations_);
@@ -389,6 +397,7 @@ void SimUnit::heal() {
   for (auto& path : paths_) path.cut_until = {};
   faults.errors_until = faults.slow_until = {};
   faults.lost_writes = faults.misdirected_writes = 0;
+  faults.lost_pool_writes = faults.misdirected_pool_writes = 0;
   power_on();
   hang(false);
 }

@@ -103,6 +103,10 @@ class World {
   // Why data or service of an identity may legitimately be missing (I1 allows it), e.g. "NVRAM of
   // both nodes lost". Empty: no excuse.
   std::string& excuse(NodeId identity) { return excuses_[identity.value()]; }
+  // The operator gave up acknowledged writes of this identity, knowingly: from now on its data
+  // proves nothing. All else holds.
+  void forgive_loss(NodeId identity) { forgiven_[identity.value()] = true; }
+  bool excused(NodeId identity, std::string_view invariant) const;
 
   // A line of the trace: mixed into the hash, the last ones kept.
   void trace(std::string_view who, std::string_view text);
@@ -131,6 +135,7 @@ class World {
   bool violated_ = false;
   Violation violation_;
   std::array<std::string, 3> excuses_;
+  std::array<bool, 3> forgiven_{};
   std::deque<std::string> lines_;
   Instant busy_at_{};
   std::uint64_t steps_at_ = 0;
