@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "initialize.h"
 
 namespace duet::cli {
 
@@ -14,6 +15,7 @@ struct Arguments {
   bool json = false;
   bool follow = false;
   bool force = false;
+  InitializeOptions initialize;
   bool self = false;           // takeover: please take over this node
   bool cancel = false;         // takeover
   bool no_takeover = false;    // halt

@@ -7,20 +7,33 @@
 #include <random>
 #include <vector>
 
+#include "base/assert.h"
 #include "disk/areas.h"
 #include "disk/label.h"
 #include "disk/reservation_key.h"
-#include "filesystem/pool_metadata.h"
 #include "ha/events.h"
 #include "ha/mailbox.h"
 #include "platform/event_loop.h"
 #include "platform/iscsi_disk.h"
+#include "pool/pool.h"
 
 namespace duet::cli {
 namespace {
 
 constexpr Duration connect_limit = seconds(10);
 constexpr Duration step_limit = seconds(60);
+
+std::string_view name(raid::Protection protection) {
+  switch (protection) {
+    case raid::Protection::none:
+      return "RAID 0";
+    case raid::Protection::single:
+      return "RAID 4";
+    case raid::Protection::dual:
+      return "dual parity";
+  }
+  UNREACHABLE();
+}
 
 std::array<std::uint8_t, 16> random_id() {
   std::random_device random;
@@ -32,17 +45,18 @@ std::array<std::uint8_t, 16> random_id() {
 // One disk after the other and one step after the other: nothing else is going on.
 class Initializer {
  public:
-  Initializer(const node::Config& config, bool force) : config_(config), force_(force) {}
+  Initializer(const node::Config& config, const InitializeOptions& options)
+      : config_(config), options_(options) {}
 
   Result<std::string> run() {
-    for (auto step : {&Initializer::connect, &Initializer::check, &Initializer::write_labels,
-                      &Initializer::write_pool, &Initializer::write_mailbox}) {
+    for (auto step :
+         {&Initializer::connect, &Initializer::check, &Initializer::plan,
+          &Initializer::write_labels, &Initializer::write_pool, &Initializer::write_mailbox}) {
       if (auto done = (this->*step)(); !done) return std::unexpected(done.error());
     }
-    return fmt::format(
-        "{} disks of {} labelled, pool '{}' of {} extents of {} MiB, mailbox on {} disks\n",
-        disks_.size(), config_.name_of(config_.self), config_.name_of(config_.self),
-        geometry_.extents(), geometry_.extent_size >> 20, mailbox_disk_count());
+    return fmt::format("{} disks of {} labelled, pool '{}' of {}, mailbox on {} disks\n",
+                       disks_.size(), config_.name_of(config_.self), config_.name_of(config_.self),
+                       describe(), mailbox_disk_count());
   }
 
  private:
@@ -92,7 +106,7 @@ class Initializer {
                         "the reservation first",
                         disk->name(), disk::describe(state->holder)));
       }
-      if (force_) continue;
+      if (options_.force) continue;
       std::vector<std::byte> block(disk::label_area.size);
       auto read = wait<void>(
           [&](auto done) { disk->read(disk::label_area.offset, block, std::move(done)); });
@@ -120,37 +134,60 @@ class Initializer {
     return std::min<std::size_t>(disks_.size(), ha::mailbox_disks);
   }
 
-  Status write_labels() {
+  // Everything that is decided, before anything is written.
+  Status plan() {
     pool_ = random_id();
+    for (auto& disk : disks_) {
+      const std::uint64_t size = disk::usable_size(disk->geometry().size);
+      auto area = disk::data_area(size);
+      if (!area) return std::unexpected(area.error());
+      DiskId id;
+      id.bytes = random_id();
+      pool_disks_.push_back({disk.get(), id, *area});
+    }
+    protection_ = options_.protection.value_or(
+        disks_.size() > options_.spares + 1 ? raid::Protection::single : raid::Protection::none);
+    auto layout = pool::plan_layout(pool_disks_, protection_, options_.spares);
+    if (!layout) return std::unexpected(layout.error());
+    layout_ = std::move(*layout);
+    return {};
+  }
+
+  Status write_labels() {
+    const std::size_t members = layout_.members.size();
     for (std::size_t i = 0; i < disks_.size(); ++i) {
+      const bool spare = i >= members;
       disk::Label label;
       label.cluster = config_.cluster;
-      label.id.bytes = random_id();
+      label.id = pool_disks_[i].id;
       label.owner = config_.self;
+      label.role = spare ? disk::Role::spare : disk::Role::data;
       label.mailbox = i < mailbox_disk_count();
-      label.position = static_cast<std::uint16_t>(i);
-      label.disks_in_pool = static_cast<std::uint16_t>(disks_.size());
-      label.size = disk::usable_size(disks_[i]->geometry().size);
+      label.position = spare ? 0 : static_cast<std::uint16_t>(i);
+      label.disks_in_pool = spare ? 0 : static_cast<std::uint16_t>(members);
+      label.size = pool_disks_[i].data.end();
       label.pool = pool_;
       label.pool_name = config_.name_of(config_.self);
-      auto area = disk::data_area(label.size);
-      if (!area) return std::unexpected(area.error());
       auto block = disk::encode_label(label);
       if (!block) return std::unexpected(block.error());
       for (int copy = 0; copy < disk::label_copies; ++copy) {
         if (auto s = write(i, disk::label_copy(copy).offset, *block); !s) return s;
       }
-      pool_disks_.push_back({disks_[i].get(), label.id, *area});
     }
     return {};
   }
 
   Status write_pool() {
-    auto geometry = filesystem::plan_pool(pool_disks_, pool_, {});
-    if (!geometry) return std::unexpected(geometry.error());
-    geometry_ = *geometry;
     return wait<void>(
-        [&](auto done) { filesystem::format_pool(pool_disks_, geometry_, std::move(done)); });
+        [&](auto done) { pool::format_pool(loop_, pool_, pool_disks_, layout_, std::move(done)); });
+  }
+
+  std::string describe() const {
+    const std::size_t parity = raid::parity_count(protection_);
+    const std::size_t data = layout_.members.size() - parity;
+    const std::uint64_t size = data * layout_.groups[0].blocks * raid::block_size;
+    return fmt::format("{} MiB ({}: {} data, {} parity, {} spare)", size >> 20, name(protection_),
+                       data, parity, layout_.spares.size());
   }
 
   // Last: without a mailbox nothing serves what is half made.
@@ -170,18 +207,19 @@ class Initializer {
   }
 
   const node::Config& config_;
-  bool force_;
+  InitializeOptions options_;
   platform::EventLoop loop_;
   std::vector<std::unique_ptr<platform::IscsiDisk>> disks_;
-  std::vector<filesystem::PoolDisk> pool_disks_;
+  std::vector<pool::Pool::Disk> pool_disks_;
   disk::PoolId pool_{};
-  filesystem::PoolGeometry geometry_;
+  raid::Protection protection_ = raid::Protection::single;
+  raid::Layout layout_;
 };
 
 }  // namespace
 
-Result<std::string> initialize(const node::Config& config, bool force) {
-  return Initializer(config, force).run();
+Result<std::string> initialize(const node::Config& config, const InitializeOptions& options) {
+  return Initializer(config, options).run();
 }
 
 }  // namespace duet::cli

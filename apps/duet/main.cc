@@ -142,7 +142,7 @@ int disks(const Target& target, const Arguments& a) {
 
 int init(const Target& target, const Arguments& a) {
   if (!target.config) return complain(usage, "init is for the node itself, not for a console");
-  auto result = initialize(*target.config, a.force);
+  auto result = initialize(*target.config, a.initialize);
   if (!result) return failure(result.error());
   print(*result);
   return done;
@@ -233,8 +233,18 @@ int run(int argc, char** argv) {
   disk->require_subcommand(1);
   json(add(disk, "list", "label, role, path, reservation", disks));
 
-  add(&app, "init", "labels and formats this node's own shelf", init)
-      ->add_flag("--force", a.force, "also if the disks have Duet labels: their data is lost");
+  auto* first = add(&app, "init", "labels and formats this node's own shelf", init);
+  first->add_flag("--force", a.initialize.force,
+                  "also if the disks have Duet labels: their data is lost");
+  const std::map<std::string, raid::Protection> protections{{"none", raid::Protection::none},
+                                                            {"raid4", raid::Protection::single},
+                                                            {"dual", raid::Protection::dual}};
+  first
+      ->add_option("--raid", a.initialize.protection,
+                   "none, raid4 (default, bears one disk) or dual (bears two)")
+      ->transform(CLI::CheckedTransformer(protections));
+  first->add_option("--spares", a.initialize.spares, "so many disks, the last ones, stand by")
+      ->check(CLI::Range(0, 32));
 
   try {
     app.parse(argc, argv);

@@ -152,6 +152,7 @@ Result<Record> decode(const LogRecord& record) {
     case RecordKind::wrap:
     case RecordKind::epoch_start:
     case RecordKind::stored_request:
+    case RecordKind::stripe_journal:
       break;
   }
   UNREACHABLE();

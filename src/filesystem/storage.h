@@ -1,5 +1,5 @@
 // The storage of one identity as the services use it: LUNs whose changes come from the log.
-// Implemented by ExtentPool (extent_pool.h); a write-anywhere file system will take its place.
+// Implemented by pool::Pool.
 //
 // Life of a change: admit(record) -> append it to the log -> apply(position, record) in the same
 // turn (it is now in memory and seen by reads) -> answer the client when the log says so. A
@@ -67,6 +67,10 @@ class Storage {
   // again if another node changed it since. Errors: refused (the disks know a newer epoch), and
   // those of open; stays as it was.
   virtual void activate(Epoch epoch, ports::Done<void> done) = 0;
+  // Asked by activate() before anything else is read: the stripe_journal records that the log has
+  // after `position` (docs/formats/stripe_journal.md). They stay valid until it calls back.
+  using StripeRecords = std::function<std::vector<Slice>(const LogPosition& position)>;
+  virtual void on_stripe_records(StripeRecords callback) = 0;
   // active -> read_only through a last consistency point; nothing is admitted from the call on.
   // Errors: reservation_conflict, cancelled. Waits as long as the disks do not take it.
   virtual void deactivate(ports::Done<void> done) = 0;
@@ -115,6 +119,8 @@ class Storage {
   virtual void on_consistency_point(std::function<void(const LogPosition&)> callback) = 0;
 
   // ---- trouble ----
+  // A disk lost power or was reset: what was in its cache may be gone.
+  virtual void disks_were_reset() = 0;
   // A reservation keeps us out (state fenced): stop acknowledging at once.
   virtual void on_fenced(std::function<void(const std::string& why)> callback) = 0;
   // Sentence for people: empty when all is well, else what is wrong ("consistency point 12 failed

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "filesystem/extent_pool.h"
 #include "ha/health.h"
 #include "nvlog/control_block.h"
+#include "pool/pool.h"
 
 namespace duet::node {
 namespace {
@@ -43,6 +43,9 @@ void Engine::watch_disks() {
     for (auto*& disk : ports_.disks[n]) {
       watched_[n].push_back(std::make_unique<WatchedDisk>(ports_.scheduler, *disk));
       disk = watched_[n].back().get();
+      disk->on_attention([this, n](ports::Attention attention) {
+        if (attention == ports::Attention::power_on_or_reset) services_[n]->on_disk_reset();
+      });
     }
   }
 }
@@ -56,12 +59,14 @@ void Engine::make_service(NodeId identity) {
       ports_.mirror,
       ports_.network,
       ports_.disks[n],
-      [this](LabelledPool pool) -> std::unique_ptr<filesystem::Storage> {
-        filesystem::ExtentPool::Options options;
-        options.pool = pool.pool;
-        options.disks = std::move(pool.disks);
+      [this](LabelledPool labelled,
+             IdentityService::Journal journal) -> std::unique_ptr<filesystem::Storage> {
+        pool::Pool::Options options;
+        options.pool = labelled.pool;
+        options.disks = std::move(labelled.disks);
         options.read_cache = config_.cache_size;
-        return std::make_unique<filesystem::ExtentPool>(ports_.scheduler, std::move(options));
+        options.journal = std::move(journal);
+        return std::make_unique<pool::Pool>(ports_.scheduler, std::move(options));
       },
       [this](const FromEngine& fact) { tell(fact); },
       [this, identity] { return ports_.shared.lease_valid(identity, ports_.scheduler.now()); },

@@ -60,12 +60,14 @@ class IdentityBench {
         mirror,
         network,
         shelf.disks(),
-        [this](LabelledPool pool) -> std::unique_ptr<filesystem::Storage> {
-          filesystem::ExtentPool::Options options;
-          options.pool = pool.pool;
-          options.disks = std::move(pool.disks);
+        [this](LabelledPool labelled,
+               IdentityService::Journal journal) -> std::unique_ptr<filesystem::Storage> {
+          pool::Pool::Options options;
+          options.pool = labelled.pool;
+          options.disks = std::move(labelled.disks);
+          options.journal = std::move(journal);
           options.read_cache = 0;  // so that reads of what is on disk go there
-          auto made = std::make_unique<filesystem::ExtentPool>(scheduler, std::move(options));
+          auto made = std::make_unique<pool::Pool>(scheduler, std::move(options));
           storage = made.get();
           return made;
         },
@@ -206,7 +208,7 @@ class IdentityBench {
   ports::ReservationType reservation = ports::ReservationType::exclusive_access_registrants_only;
   std::pair<Durability, LogSequence> mark{Durability::write_through, {}};  // in the mailbox
   std::vector<FromEngine> told;
-  filesystem::ExtentPool* storage = nullptr;
+  pool::Pool* storage = nullptr;
   std::unique_ptr<IdentityService> service;
 
  private:

@@ -58,13 +58,21 @@ void IdentityService::with_storage(std::function<void(Status)> then) {
   read_pool_disks(ports_.disks, config_.cluster, identity_,
                   in_this_attempt([this, then = std::move(then)](Result<LabelledPool> pool) {
                     if (!pool) return then(std::unexpected(pool.error()));
-                    storage_ = ports_.make_storage(std::move(*pool));
+                    for (const std::string& why : pool->missing) {
+                      log(warning_severity, "pool.disk_missing", why);
+                    }
+                    storage_ = ports_.make_storage(
+                        std::move(*pool),
+                        [this](std::vector<std::byte> record, ports::Done<void> recorded) {
+                          keep_stripe_record(std::move(record), std::move(recorded));
+                        });
                     watch_storage();
                     then({});
                   }));
 }
 
 void IdentityService::watch_storage() {
+  storage_->on_stripe_records([this](const nvlog::LogPosition& p) { return stripe_records(p); });
   storage_->on_consistency_point([this](const nvlog::LogPosition& p) { on_consistency_point(p); });
   storage_->on_fenced([this](const std::string& why) {
     log(error_severity, "engine.fenced", why);
@@ -183,6 +191,38 @@ void IdentityService::replay() {
   storage_->start_consistency_point();  // on_consistency_point goes on
 }
 
+// A stripe journal record counts when both NVRAMs have it. The consistency point that waits for it
+// may be what everything else waits for, so the answer comes soon.
+void IdentityService::keep_stripe_record(std::vector<std::byte> record, ports::Done<void> done) {
+  auto answer = std::make_shared<ports::Done<void>>(std::move(done));
+  const auto refuse = [answer] {
+    if (*answer) std::exchange(*answer, nullptr)(fail(ErrorCode::refused, "not in both NVRAMs"));
+  };
+  if (!logged_) return ports_.scheduler.post(refuse);
+  ports_.scheduler.at(ports_.scheduler.now() + journal_limit, refuse);
+  logged_->store(nvlog::RecordKind::stripe_journal, {std::move(record)},
+                 [answer, refuse](Result<std::size_t> stored) {
+                   if (!stored || *stored == 0) return refuse();
+                   if (*answer) std::exchange(*answer, nullptr)({});
+                 });
+}
+
+// Those of a consistency point that did not end. What is wrong with the log the replay says later.
+std::vector<Slice> IdentityService::stripe_records(const nvlog::LogPosition& position) const {
+  std::vector<Slice> records;
+  if (phase_ != Phase::registering || !order_.replay) return records;
+  const auto extent = ports_.layout.ring(identity_);
+  const Bytes ring = Bytes(ports_.nvram.region()).subspan(extent.offset, extent.length);
+  auto plan = nvlog::plan_replay(ring, identity_, position, {});
+  for (std::size_t i = 0; plan && i < plan->size(); ++i) {
+    auto view = plan->record(ring, i);
+    if (view.header.kind == nvlog::RecordKind::stripe_journal) {
+      records.push_back({nullptr, view.payload});
+    }
+  }
+  return records;
+}
+
 Status IdentityService::apply_log(nvlog::LogPosition& end) {
   auto region = Bytes(ports_.nvram.region());
   auto control = nvlog::read_control_block(region, ports_.layout, identity_);
@@ -233,6 +273,7 @@ void IdentityService::apply(const nvlog::RecordView& view, const nvlog::LogPosit
     ++dropped_;
     return storage_->skip(position);
   }
+  if (view.header.kind == nvlog::RecordKind::stripe_journal) return storage_->skip(position);
   // The payload stays where it is: nothing is served, and nothing written to the ring, before the
   // consistency point that contains it.
   filesystem::LogRecord record{view.header.kind, view.header.words, {}};
@@ -308,6 +349,10 @@ void IdentityService::grant(const GrantOrder& order) {
 
 void IdentityService::on_mirror(bool up) {
   if (logged_) logged_->on_mirror(up);
+}
+
+void IdentityService::on_disk_reset() {
+  if (storage_) storage_->disks_were_reset();
 }
 
 void IdentityService::on_partner_down(bool down) {

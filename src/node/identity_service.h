@@ -36,6 +36,7 @@ namespace duet::node {
 
 class IdentityService {
  public:
+  using Journal = std::function<void(std::vector<std::byte> record, ports::Done<void> done)>;
   struct Ports {
     ports::Scheduler& scheduler;
     ports::Nvram& nvram;
@@ -43,7 +44,8 @@ class IdentityService {
     ports::MirrorLink& mirror;
     ports::Network& network;
     std::vector<ports::Disk*> disks;  // of this identity
-    std::function<std::unique_ptr<filesystem::Storage>(LabelledPool)> make_storage;
+    // `journal`: raid::Array::Owner::journal.
+    std::function<std::unique_ptr<filesystem::Storage>(LabelledPool, Journal journal)> make_storage;
     std::function<void(FromEngine)> tell;  // the supervisor
     std::function<bool()> may_answer;      // the lease of this identity is valid
   };
@@ -53,8 +55,11 @@ class IdentityService {
   // Of a hand over: longer than any countdown, which ends it before.
   static constexpr Duration hand_over_limit = std::chrono::minutes(11);
   static constexpr Duration store_limit = milliseconds(500);  // for the mirror to take requests
-  static constexpr Duration part_limit = milliseconds(200);   // for answers to leave
-  static constexpr std::size_t max_stored_requests = 4096;    // more are forgotten
+  // For the partner to take a stripe journal record: a consistency point waits for it, so nothing
+  // that waits for the consistency point may hold it up. Later: it goes to the disks.
+  static constexpr Duration journal_limit = milliseconds(100);
+  static constexpr Duration part_limit = milliseconds(200);  // for answers to leave
+  static constexpr std::size_t max_stored_requests = 4096;   // more are forgotten
 
   IdentityService(const Config& config, NodeId identity, Ports ports);
   ~IdentityService();
@@ -70,6 +75,7 @@ class IdentityService {
   void grant(const GrantOrder& order);
   void on_mirror(bool up);
   void on_partner_down(bool down);
+  void on_disk_reset();
 
   using LunDone = std::function<void(Result<std::vector<LunInfo>>)>;
   void create_lun(const std::string& name, std::uint64_t size, LunDone done);
@@ -109,6 +115,8 @@ class IdentityService {
   void verified(Result<void> r);
   void activated(Result<void> r);
   void replay();
+  std::vector<Slice> stripe_records(const nvlog::LogPosition& position) const;
+  void keep_stripe_record(std::vector<std::byte> record, ports::Done<void> done);
   Status apply_log(nvlog::LogPosition& end);
   void apply(const nvlog::RecordView& view, const nvlog::LogPosition& position);
   void serve();

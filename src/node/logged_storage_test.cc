@@ -44,7 +44,7 @@ class Bench {
       : setup(s),
         nvram(header + 2 * (overhead + s.ring), s.persistent),
         partner(nvram.region().size(), s.persistent) {
-    filesystem::ExtentPool::Options options;
+    pool::Pool::Options options;
     options.pool = shelf.labels[0].pool;
     options.disks = shelf.pool_disks();
     options.dirty_limit = s.dirty_limit;
@@ -147,7 +147,7 @@ class Bench {
   simulation::FakeNvram nvram, partner;
   nvlog::RegionLayout layout = *nvlog::RegionLayout::of_size(nvram.region().size());
   simulation::FakeMirror mirror{scheduler, nvram, partner};
-  std::optional<filesystem::ExtentPool> pool;
+  std::optional<pool::Pool> pool;
   std::optional<LoggedStorage> logged;
   std::vector<std::pair<Durability, LogSequence>> wanted;
   std::size_t granted = 0;

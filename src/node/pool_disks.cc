@@ -16,8 +16,8 @@ struct Reading {
   ClusterId cluster;
   NodeId identity;
   std::vector<std::vector<std::byte>> blocks;
+  std::vector<std::optional<Error>> errors;  // by disk
   std::size_t waiting = 0;
-  std::optional<Error> error;
   ports::Done<LabelledPool> done;
 };
 
@@ -26,19 +26,29 @@ std::unexpected<Error> bad(const ports::Disk& disk, const std::string& what) {
 }
 
 Result<LabelledPool> assemble(Reading& r) {
-  struct Labelled {
-    disk::Label label;
-    ports::Disk* disk;
+  LabelledPool pool;
+  bool any = false;
+  std::optional<Error> first;
+  const auto missing = [&](std::size_t i, const Error& error) {
+    const std::string text = fmt::format("disk {}: {}", r.disks[i]->name(), error.message);
+    if (!first) first = Error{error.code, text};
+    pool.missing.push_back(text);
   };
-  std::vector<Labelled> members;
   for (std::size_t i = 0; i < r.disks.size(); ++i) {
-    Bytes block = r.blocks[i];
+    if (r.errors[i]) {
+      if (r.errors[i]->code == ErrorCode::reservation_conflict)
+        return std::unexpected(*r.errors[i]);
+      missing(i, *r.errors[i]);
+      continue;
+    }
+    const Bytes block = r.blocks[i];
     auto chosen = disk::choose_label(block.first(disk::area_block_size),
                                      block.subspan(disk::area_block_size, disk::area_block_size));
     if (!chosen) {
-      return bad(*r.disks[i], chosen.error().message +
-                                  "; label it with `duet init`, or take it out of "
-                                  "the configuration");
+      missing(i, {chosen.error().code, chosen.error().message +
+                                           "; label it with `duet init`, or take it out of the "
+                                           "configuration"});
+      continue;
     }
     const auto& label = chosen->label;
     if (label.cluster != r.cluster) return bad(*r.disks[i], "belongs to another cluster");
@@ -47,26 +57,20 @@ Result<LabelledPool> assemble(Reading& r) {
                                           "configuration",
                                           label.owner.value()));
     }
-    if (label.role == disk::Role::data) members.push_back({label, r.disks[i]});
-  }
-  std::ranges::sort(members, {}, [](const Labelled& m) { return m.label.position; });
-  LabelledPool pool;
-  for (std::size_t i = 0; i < members.size(); ++i) {
-    const auto& [label, disk] = members[i];
-    if (label.pool != members[0].label.pool) return bad(*disk, "belongs to another pool");
-    if (label.position != i || label.disks_in_pool != members.size()) {
-      return bad(*disk,
-                 fmt::format("is number {} of {} in its pool, but {} data disks are configured",
-                             label.position + 1, label.disks_in_pool, members.size()));
-    }
+    if (label.role == disk::Role::coredump) continue;
     auto area = disk::data_area(label.size);
-    if (!area || label.size > disk->geometry().size) {
-      return bad(*disk, fmt::format("is smaller than its label says ({} bytes)", label.size));
+    if (!area || label.size > r.disks[i]->geometry().size) {
+      return bad(*r.disks[i], fmt::format("is smaller than its label says ({} bytes)", label.size));
     }
-    pool.disks.push_back({disk, label.id, *area});
+    if (label.role == disk::Role::data) {
+      if (any && label.pool != pool.pool) return bad(*r.disks[i], "belongs to another pool");
+      pool.pool = label.pool;
+      any = true;
+    }
+    pool.disks.push_back({r.disks[i], label.id, *area});
   }
-  if (members.empty()) return fail(ErrorCode::invalid, "the shelf has no data disks");
-  pool.pool = members[0].label.pool;
+  if (!any && first) return std::unexpected(*first);
+  if (!any) return fail(ErrorCode::invalid, "the shelf has no data disks");
   return pool;
 }
 
@@ -81,15 +85,12 @@ void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, 
   r->identity = identity;
   r->waiting = disks.size();
   r->blocks.resize(disks.size(), std::vector<std::byte>(disk::label_area.size));
+  r->errors.resize(disks.size());
   r->done = std::move(done);
   for (std::size_t i = 0; i < disks.size(); ++i) {
     disks[i]->read(disk::label_area.offset, r->blocks[i], [r, i](Result<void> read) {
-      if (!read && !r->error) {
-        r->error = Error{read.error().code,
-                         fmt::format("disk {}: {}", r->disks[i]->name(), read.error().message)};
-      }
+      if (!read) r->errors[i] = read.error();
       if (--r->waiting > 0) return;
-      if (r->error) return r->done(std::unexpected(*r->error));
       r->done(assemble(*r));
     });
   }

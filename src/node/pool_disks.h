@@ -5,18 +5,21 @@
 
 #include "base/ids.h"
 #include "disk/label.h"
-#include "filesystem/pool_metadata.h"
+#include "pool/pool.h"
 #include "ports/disk.h"
 
 namespace duet::node {
 
 struct LabelledPool {
   disk::PoolId pool{};
-  std::vector<filesystem::PoolDisk> disks;  // by position
+  std::vector<pool::Pool::Disk> disks;  // of the pool and its spares, that could be read
+  std::vector<std::string> missing;     // why others could not: "disk ...: ..."
 };
 
-// Errors: invalid (a label is missing, damaged, of another cluster or owner, or disks of different
-// pools; the message names the disk and the cure), and those of the disks.
+// A disk that cannot be read, or whose label is damaged or gone, is missing: whether the pool can
+// do without is for the pool to say. Errors: invalid (a label of another cluster, owner or pool;
+// the message names the disk and the cure), reservation_conflict, and those of the disks if no disk
+// of a pool is left.
 void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, NodeId identity,
                      ports::Done<LabelledPool> done);
 

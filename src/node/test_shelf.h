@@ -11,7 +11,7 @@
 
 #include "disk/label.h"
 #include "disk/reservation_key.h"
-#include "filesystem/extent_pool.h"
+#include "pool/pool.h"
 #include "simulation/fake_disk.h"
 #include "simulation/scheduler.h"
 
@@ -19,8 +19,7 @@ namespace duet::node {
 
 class TestShelf {
  public:
-  static constexpr std::uint64_t disk_size = 4 << 20;
-  static constexpr std::uint32_t extent_size = 512 << 10;
+  static constexpr std::uint64_t disk_size = 12 << 20;
   static inline const ClusterId cluster{0x1234};
 
   TestShelf(simulation::SimulatedScheduler& scheduler, NodeId owner, std::size_t disk_count = 2)
@@ -46,10 +45,12 @@ class TestShelf {
     }
     connect_engine();
     auto pool = pool_disks();
-    auto geometry = filesystem::plan_pool(pool, labels[0].pool, {extent_size, 16 << 10});
-    EXPECT_TRUE(geometry) << geometry.error().message;
-    EXPECT_TRUE(
-        wait([&](auto done) { filesystem::format_pool(pool, *geometry, std::move(done)); }));
+    auto layout = pool::plan_layout(
+        pool, disk_count > 1 ? raid::Protection::single : raid::Protection::none, 0);
+    EXPECT_TRUE(layout) << layout.error().message;
+    EXPECT_TRUE(wait([&](auto done) {
+      pool::format_pool(scheduler_, labels[0].pool, pool, *layout, std::move(done));
+    }));
   }
 
   void write_label(std::size_t i) {
@@ -68,8 +69,8 @@ class TestShelf {
     for (const auto& disk : engine) all.push_back(disk.get());
     return all;
   }
-  std::vector<filesystem::PoolDisk> pool_disks() const {
-    std::vector<filesystem::PoolDisk> all;
+  std::vector<pool::Pool::Disk> pool_disks() const {
+    std::vector<pool::Pool::Disk> all;
     for (std::size_t i = 0; i < engine.size(); ++i) {
       all.push_back({engine[i].get(), labels[i].id, *disk::data_area(disk_size)});
     }

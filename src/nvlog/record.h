@@ -25,6 +25,7 @@ enum class RecordKind : std::uint8_t {
   lun_delete = 19,
   reservations = 20,
   stored_request = 21,  // received but not begun when its node left; changes nothing
+  stripe_journal = 22,  // of a consistency point, for the RAID group's recovery; changes nothing
 };
 inline constexpr std::uint8_t first_opaque_kind = 16;
 

@@ -94,6 +94,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   StorageState state() const override { return state_; }
   void open(ports::Done<void> done) override;
   void activate(Epoch epoch, ports::Done<void> done) override;
+  void on_stripe_records(StripeRecords callback) override { stripe_records_ = std::move(callback); }
   void deactivate(ports::Done<void> done) override;
   void close() override;
   std::vector<LunInfo> luns() const override;
@@ -155,9 +156,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // ---- RAID ----
   raid::Array* array() { return array_.get(); }  // null: closed
   // What disks had in their caches may be lost: the consistency point under way writes it again.
-  void disks_were_reset();
-  // Stripe journal records found in the log; before activate().
-  void give_stripe_records(std::vector<Slice> records) { stripe_records_ = std::move(records); }
+  void disks_were_reset() override;
 
   // ---- figures ----
   struct Figures {
@@ -191,6 +190,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // open
   void load(std::shared_ptr<Loading> loading);
   void read_superblocks(std::shared_ptr<Loading> loading);
+  Status check_disks(const raid::Layout& layout) const;
   void make_array(const Superblock& superblock);
   void load_trees(std::shared_ptr<Loading> loading);
   void load_tables(std::shared_ptr<Loading> loading);
@@ -254,7 +254,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   StorageState state_ = StorageState::closed;
   std::shared_ptr<Session> session_;
   std::unique_ptr<raid::Array> array_;
-  std::vector<Slice> stripe_records_;
+  StripeRecords stripe_records_;
 
   Superblock superblock_;  // the last one on the disks
   LogPosition applied_;    // the last record in memory

@@ -88,8 +88,33 @@ void Pool::make_array(const Superblock& superblock) {
   array_ = std::make_unique<raid::Array>(scheduler_, std::move(raid), std::move(owner));
 }
 
+// Enough members of each group must be at hand.
+Status Pool::check_disks(const raid::Layout& layout) const {
+  for (std::size_t g = 0; g < layout.groups.size(); ++g) {
+    std::string missing;
+    std::uint32_t count = 0;
+    for (std::size_t m = 0; m < layout.members.size(); ++m) {
+      const raid::Member& member = layout.members[m];
+      const bool here = std::ranges::any_of(
+          options_.disks, [&](const Disk& disk) { return disk.id == member.disk; });
+      if (member.group != g || (here && member.state == raid::MemberState::in_sync)) continue;
+      ++count;
+      missing += (missing.empty() ? "" : ", ") + to_string(member.disk);
+    }
+    const std::uint32_t borne = raid::parity_count(layout.groups[g].protection);
+    if (count > borne) {
+      return fail(ErrorCode::disconnected,
+                  "RAID group " + std::to_string(g) + " bears the loss of " +
+                      std::to_string(borne) +
+                      " disks, but these are missing or not in sync: " + missing);
+    }
+  }
+  return {};
+}
+
 void Pool::load(std::shared_ptr<Loading> loading) {
   const Superblock& superblock = *loading->best;
+  if (auto status = check_disks(superblock.layout); !status) return loaded(loading, status);
   if (auto status = loading->accept(superblock); !status) return loaded(loading, status);
   forget();
   superblock_ = superblock;
@@ -109,7 +134,9 @@ void Pool::load(std::shared_ptr<Loading> loading) {
     load_trees(loading);
   };
   if (!loading->recover) return go_on({});
-  array_->recover(superblock.generation, std::exchange(stripe_records_, {}), std::move(go_on));
+  std::vector<Slice> records;
+  if (stripe_records_) records = stripe_records_(superblock.position);
+  array_->recover(superblock.generation, std::move(records), std::move(go_on));
 }
 
 void Pool::load_trees(std::shared_ptr<Loading> loading) {

@@ -9,9 +9,9 @@
 #include "base/coverage.h"
 #include "disk/areas.h"
 #include "disk/reservation_key.h"
-#include "filesystem/pool_format.h"
 #include "nvlog/control_block.h"
 #include "nvlog/record.h"
+#include "pool/superblock.h"
 #include "simulator/sim_node.h"
 
 namespace duet::simulator {
@@ -145,7 +145,8 @@ void Checkers::on_landed(const SimUnit& unit, const SimUnit::Landed& landed) {
     }
     return;
   }
-  const disk::Area superblocks{disk::data_offset, 2 * disk::area_block_size};
+  const disk::Area superblocks{disk::data_offset,
+                               pool::superblock_slots * pool::superblock_size_max};
   if (landed.offset < superblocks.end()) {
     for_blocks(landed, superblocks,
                [&](Bytes block) { check_superblock_write(identity, unit, block); });
@@ -188,7 +189,7 @@ void Checkers::check_giveback(const ha::Mailbox& before, const ha::Mailbox& afte
 }
 
 void Checkers::check_superblock_write(Identity& identity, const SimUnit& unit, Bytes block) {
-  const auto written = filesystem::decode_superblock(block);
+  const auto written = pool::decode_superblock(block);
   if (!written || written->generation <= identity.pool_generation) return;
   if (written->epoch < identity.pool_epoch) {
     violate(identity.id, "I5",
@@ -300,8 +301,8 @@ nvlog::LogPosition Checkers::position_on_disk(NodeId identity) const {
   nvlog::LogPosition position;
   for (const auto& unit : world_.shelf(identity)) {
     for (std::uint64_t slot : {0, 1}) {
-      auto superblock = filesystem::decode_superblock(
-          unit->peek(disk::data_offset + slot * disk::area_block_size, disk::area_block_size));
+      auto superblock = pool::decode_superblock(unit->peek(
+          disk::data_offset + slot * pool::superblock_size_max, pool::superblock_size_max));
       if (!superblock || superblock->generation < generation) continue;
       generation = superblock->generation;
       position = superblock->position;

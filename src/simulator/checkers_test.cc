@@ -5,7 +5,7 @@
 
 #include "disk/areas.h"
 #include "disk/reservation_key.h"
-#include "filesystem/pool_format.h"
+#include "pool/superblock.h"
 #include "simulator/sim_node.h"
 
 namespace duet::simulator {
@@ -132,20 +132,20 @@ TEST_F(CheckersTest, I6_AForeignKeyThatStays) {
 }
 
 TEST_F(CheckersTest, I9_ASuperblockThatContainsLess) {
-  std::optional<filesystem::Superblock> newest;
+  std::optional<pool::Superblock> newest;
   for (std::uint64_t slot : {0, 1}) {
-    auto found = filesystem::decode_superblock(
-        disk(0).peek(disk::data_offset + slot * disk::area_block_size, disk::area_block_size));
+    auto found = pool::decode_superblock(disk(0).peek(
+        disk::data_offset + slot * pool::superblock_size_max, pool::superblock_size_max));
     if (found && (!newest || found->generation > newest->generation)) newest = *found;
   }
   ASSERT_TRUE(newest);
   newest->position.sequence = LogSequence(1000);
   ++newest->generation;
-  land(0, registered_nexus(0), disk::data_offset, filesystem::encode_superblock(*newest));
+  land(0, registered_nexus(0), disk::data_offset, *pool::encode(*newest));
   EXPECT_EQ("", violated());
   newest->position.sequence = LogSequence(999);
   ++newest->generation;
-  land(0, registered_nexus(0), disk::data_offset, filesystem::encode_superblock(*newest));
+  land(0, registered_nexus(0), disk::data_offset, *pool::encode(*newest));
   EXPECT_EQ("I9", violated());
 }
 

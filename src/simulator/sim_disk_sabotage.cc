@@ -4,8 +4,8 @@
 
 #include "disk/areas.h"
 #include "disk/reservation_key.h"
-#include "filesystem/pool_format.h"
 #include "ha/mailbox.h"
+#include "raid/layout.h"
 #include "simulator/sim_disk.h"
 
 namespace duet::simulator {
@@ -42,7 +42,7 @@ bool SimDisk::spoils(std::uint64_t offset, const Slice& data, ports::Done<void>&
     write_late(offset, data);
     return answer();
   }
-  constexpr auto first_data = disk::data_offset + filesystem::table_area_offset;
+  constexpr auto first_data = disk::data_offset + raid::reserved_blocks * raid::block_size;
   if (sabotage_.without(Safeguard::log_freed_after_cp) && is_engine() && offset >= first_data) {
     for (std::size_t at = 0; at < data.bytes.size(); at += geometry_.block_size) {
       auto bytes = data.bytes.subspan(at, geometry_.block_size);

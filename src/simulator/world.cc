@@ -10,9 +10,8 @@
 #include "base/assert.h"
 #include "disk/areas.h"
 #include "disk/label.h"
-#include "filesystem/pool_format.h"
-#include "filesystem/pool_metadata.h"
 #include "ha/mailbox.h"
+#include "pool/pool.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_engine_process.h"
 #include "simulator/sim_interconnect.h"
@@ -22,9 +21,7 @@ namespace duet::simulator {
 
 namespace {
 
-constexpr std::uint64_t disk_size = 4u << 20;
-constexpr std::uint32_t extent_size = 512u << 10;
-constexpr std::uint64_t table_slot_size = 16u << 10;
+constexpr std::uint64_t disk_size = 8u << 20;
 constexpr std::uint64_t livelock_steps = 200'000;  // at one instant
 
 }  // namespace
@@ -131,8 +128,7 @@ void World::make_shelf(NodeId owner) {
     options.index = static_cast<std::uint8_t>(i);
     options.size = disk_size;
     options.write_cache = shape_.write_cache;
-    options.pool_metadata = {disk::data_offset,
-                             filesystem::table_area_offset + 2 * table_slot_size};
+    options.pool_metadata = {disk::data_offset, raid::reserved_blocks * raid::block_size};
     options.seed = random_.next();
     shelves_[owner.value()].push_back(
         std::make_unique<SimUnit>(*outside_, options_.sabotage, options));
@@ -143,7 +139,7 @@ void World::make_shelf(NodeId owner) {
 // As `duet init` does it.
 void World::format(NodeId owner) {
   std::vector<DiskId> ids;
-  std::vector<filesystem::PoolDisk> pool;
+  std::vector<pool::Pool::Disk> pool;
   Process formatter(clock_, random_, "init");
   std::vector<std::unique_ptr<SimDisk>> paths;
   for (std::size_t i = 0; i < disks_per_shelf; ++i) {
@@ -173,11 +169,11 @@ void World::format(NodeId owner) {
   };
   while (!connected() && clock_.step(limit)) {
   }
-  auto geometry =
-      filesystem::plan_pool(pool, make_label(*this, owner, 0).pool, {extent_size, table_slot_size});
-  ASSERT(geometry.has_value());
+  auto layout = pool::plan_layout(pool, raid::Protection::single, 0);
+  ASSERT(layout.has_value());
   std::optional<Status> done;
-  filesystem::format_pool(pool, *geometry, [&](Status status) { done = std::move(status); });
+  pool::format_pool(formatter, make_label(*this, owner, 0).pool, pool, *layout,
+                    [&](Status status) { done = std::move(status); });
   while (!done && clock_.step(limit)) {
   }
   ASSERT(done && done->has_value());
