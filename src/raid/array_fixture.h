@@ -91,6 +91,7 @@ struct Pool {
   // A boot: new paths, the superblock that is found, recovery.
   void boot(bool new_pool = false) {
     array.reset();
+    ++boots;
     for (std::size_t i = 0; i < media.size(); ++i) paths[i] = media[i]->connect();
     pending.clear();
     if (!new_pool) read_superblock();
@@ -298,6 +299,7 @@ struct Pool {
   std::set<BlockAddress> freed;  // by it
   std::map<std::uint64_t, Contents> history;
   std::uint64_t last_content = 0;
+  int boots = 0;
   int layout_changes = 0;
   bool fenced = false;
   std::vector<std::string> events;
