@@ -48,7 +48,6 @@ mtype = { off, serving, departing, cancelling, leaving, halted,
 #define HELD(x, d) ((n[x].held >> (2 * (d))) & 3)
 #define HOLD(x, d, who) n[x].held = (n[x].held & ~(3 << (2 * (d)))) | ((who) << (2 * (d)))
 #define OWNS(x) (n[x].held == 0)
-#define FENCES(x) (n[x].taking == fence_0 || n[x].taking == fence_1 || n[x].taking == fence_2)
 #define ANY_ALONE(x) (HELD(x, 0) == ALONE || HELD(x, 1) == ALONE || HELD(x, 2) == ALONE)
 typedef Node {
   mtype home; mtype taking;
@@ -217,8 +216,7 @@ end:
   :: d_step { n[i].home == halted && !n[i].lease -> end_boot() }
   :: d_step { n[i].home == departing && n[i].cancelled < CANCELS -> n[i].cancelled = 1; n[i].home = cancelling } /* its operator */
 #ifndef WITHOUT_DESERTION
-  :: d_step { n[i].home == departing && n[J].taking != counting_down && n[J].taking != closing && !FENCES(J) ->
-       n[i].home = cancelling }
+  :: d_step { n[i].home == departing && n[J].taking != counting_down -> n[i].home = cancelling } /* no `please_shutdown` any more */
 #endif
   :: d_step { n[i].home == cancelling && !n[i].hung -> /* the engine goes on; sessions have ended, their tasks are dropped */
        if :: i == 0 -> each_from_to(STORED, UNSENT); each_from_to(RECEIVED, UNSENT) :: else fi;

@@ -33,7 +33,11 @@ std::optional<std::string> defect(const Label& label) {
   if (label.role == Role::data && label.position >= label.disks_in_pool) {
     return fmt::format("position {} in a pool of {} disks", label.position, label.disks_in_pool);
   }
-  if (label.role != Role::data && (label.raid_group != 0 || label.position != 0)) {
+  if (label.redundancy > max_redundancy) {
+    return fmt::format("redundancy {} is above {}", label.redundancy, max_redundancy);
+  }
+  if (label.role != Role::data &&
+      (label.raid_group != 0 || label.position != 0 || label.redundancy != 0)) {
     return "a disk without data has a place in a RAID group";
   }
   if (label.size < min_disk_size || label.size > max_disk_size ||
@@ -79,7 +83,8 @@ Result<Label> decode_fields(ByteReader reader) {
   label.raid_group = reader.get<std::uint16_t>();
   label.position = reader.get<std::uint16_t>();
   label.disks_in_pool = reader.get<std::uint16_t>();
-  bool reserved_zero = is_zero(reader.get_bytes(6));
+  label.redundancy = reader.get<std::uint8_t>();
+  bool reserved_zero = is_zero(reader.get_bytes(5));
   label.size = reader.get<std::uint64_t>();
   label.pool = get_array<16>(reader);
   Bytes name = reader.get_bytes(used_size - 88);
@@ -125,8 +130,8 @@ Result<std::vector<std::byte>> encode_label(const Label& label) {
   w.put(label.raid_group);
   w.put(label.position);
   w.put(label.disks_in_pool);
-  w.put(std::uint16_t{0});
-  w.put(std::uint32_t{0});
+  w.put(label.redundancy);
+  w.put_bytes(std::array<std::byte, 5>{});
   w.put(label.size);
   w.put_bytes(std::as_bytes(std::span(label.pool)));
   w.put_bytes(std::as_bytes(std::span(label.pool_name)));

@@ -17,6 +17,7 @@ namespace duet::disk {
 
 inline constexpr std::uint32_t label_version = 1;
 inline constexpr std::size_t max_pool_name = 63;
+inline constexpr std::uint8_t max_redundancy = 2;
 
 enum class Role : std::uint8_t {
   data = 1,      // a member of a RAID group
@@ -37,7 +38,9 @@ struct Label {
   std::uint16_t raid_group = 0;     // data disks; else 0
   std::uint16_t position = 0;       // in the RAID group; data disks, else 0
   std::uint16_t disks_in_pool = 0;  // with role data, over all RAID groups
-  std::uint64_t size = 0;           // bytes used of the disk, a multiple of 4 KiB
+  // Disks of the RAID group whose loss the group bears: 0..max_redundancy; data disks, else 0.
+  std::uint8_t redundancy = 0;
+  std::uint64_t size = 0;  // bytes used of the disk, a multiple of 4 KiB
   PoolId pool{};
   std::string pool_name;  // 1..max_pool_name characters a-z A-Z 0-9 . _ -
 

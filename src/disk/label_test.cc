@@ -26,14 +26,15 @@ Label example() {
   label.raid_group = 0;
   label.position = 2;
   label.disks_in_pool = 4;
+  label.redundancy = 1;
   label.size = 64 * 1024 * 1024;
   label.pool_name = "red0";
   return label;
 }
 
 constexpr std::string_view golden =
-    "445545544449534b01000000b14e39cd03000000000000002a4d665544332211"
-    "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf01010104000002000400000000000000"
+    "445545544449534b010000003ace50b003000000000000002a4d665544332211"
+    "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf01010104000002000400010000000000"
     "0000000400000000c0c1c2c3c4c5c6c7c8c9cacbcccdcecf7265643000000000";
 
 std::vector<std::byte> encoded(const Label& label) {
@@ -60,9 +61,37 @@ TEST(Label, DecodeUndoesEncode) {
   label.role = Role::spare;
   label.mailbox = false;
   label.position = 0;
+  label.redundancy = 0;
   label.pool_name = std::string(max_pool_name, 'x');
   label.owner = NodeId(2);
   EXPECT_EQ(*decode_label(encoded(label)), label);
+}
+
+// Zeros where the redundancy is now.
+TEST(Label, OneOfBeforeTheRedundancyHasNone) {
+  auto label = example();
+  label.redundancy = 0;
+  auto block = encoded(label);
+  EXPECT_EQ(to_hex(Bytes(block).first(96)),
+            "445545544449534b01000000b14e39cd03000000000000002a4d665544332211"
+            "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf01010104000002000400000000000000"
+            "0000000400000000c0c1c2c3c4c5c6c7c8c9cacbcccdcecf7265643000000000");
+  EXPECT_EQ(*decode_label(block), label);
+}
+
+TEST(Label, RedundancyIsBoundedAndOfDataDisksOnly) {
+  auto label = example();
+  for (std::uint8_t n = 0; n <= max_redundancy; ++n) {
+    label.redundancy = n;
+    EXPECT_TRUE(encode_label(label));
+  }
+  label.redundancy = max_redundancy + 1;
+  EXPECT_FALSE(encode_label(label));
+  label.redundancy = 1;
+  label.role = Role::spare;
+  label.mailbox = false;
+  label.position = 0;
+  EXPECT_FALSE(encode_label(label));
 }
 
 TEST(Label, EveryFlippedBitIsNoticed) {
@@ -120,7 +149,8 @@ TEST(Label, FieldsOutOfTheirRangeAreRefusedThoughTheChecksumIsRight) {
                         {"name size", 51, 64},
                         {"name size 0", 51, 0},
                         {"name cut", 51, 3},
-                        {"reserved", 58, 1},
+                        {"redundancy", 58, 3},
+                        {"reserved", 59, 1},
                         {"reserved", 63, 1},
                         {"size", 64, 1},
                         {"name", 88, '/'},

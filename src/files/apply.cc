@@ -84,7 +84,7 @@ Inode make_root_directory(const NewFile& file, std::int64_t time) {
 }
 
 Result<Applied> apply(filesystem::View& view, const filesystem::LogRecord& record) {
-  auto decoded = files::decode(record);
+  auto decoded = decode_record(record);
   if (!decoded) return std::unexpected(decoded.error());
   Prepared prepared = prepare(view, *decoded);
   const Reply& reply = prepared.reply();

@@ -364,7 +364,7 @@ LogRecord encode(const Record& record) {
   return out;
 }
 
-Result<Record> decode(const LogRecord& record) {
+Result<Record> decode_record(const LogRecord& record) {
   if (!is_file_record(record.kind)) {
     return fail(
         ErrorCode::unsupported_version,

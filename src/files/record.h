@@ -1,6 +1,7 @@
 // What can be asked to change in the files of a volume, and its record in the log: one type for
 // both, so that a replay runs the code of live requests. Format: docs/formats/file_records.md.
-// decode() takes foreign bytes; what it refuses is a poison record, which is named, never applied.
+// decode_record() takes foreign bytes; what it refuses is a poison record, which is named, never
+// applied.
 #pragma once
 
 #include <array>
@@ -180,12 +181,12 @@ enum class RecordKind : std::uint8_t {  // in the opaque range of nvlog::RecordK
 };
 bool is_file_record(nvlog::RecordKind kind);
 
-// Requires: the record keeps the rules that decode() checks (prepare() tells), and is of one
+// Requires: the record keeps the rules that decode_record() checks (prepare() tells), and is of one
 // volume.
 filesystem::LogRecord encode(const Record& record);
 // Errors: unsupported_version (unknown kind), invalid (the message names kind and field).
-Result<Record> decode(const filesystem::LogRecord& record);
-// The rules of one request that need no look at the volume; the same that decode() applies.
+Result<Record> decode_record(const filesystem::LogRecord& record);
+// The rules of one request that need no look at the volume; the same that decode_record() applies.
 Status check(const Request& request);
 
 }  // namespace duet::files

@@ -1,6 +1,7 @@
 #include "ha/boot.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/coverage.h"
@@ -78,6 +79,7 @@ void Boot::wait(BootWait what, Duration time, World& world, Output& out) {
   }
   shown_ = what.shown;
   why_ = what.why;
+  if (std::exchange(look_again_, false)) time = Duration{};
   state_ = Waiting{out.now() + time};
 }
 
@@ -92,14 +94,16 @@ void Boot::decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out
   ++world.progress;  // a disk poll came to its end: we are alive, and so are our disks
   const auto& timers = world.config.timers;
   auto watched = world.monitor.stable() ? world.monitor.stable()->seen_partner : BootNonce(0);
-  bool fresh = world.monitor.interconnect(out.now()) == Channel::fresh;
+  // Who waits for a giveback decides nothing: it waits for us.
+  bool decides = world.monitor.interconnect(out.now()) == Channel::fresh &&
+                 !world.monitor.in(NodeState::givewait) && !world.monitor.in(NodeState::mbwait);
   BootView view{
       .disks_connected = world.all_connected(world.self()),
       .holding = holding,
       .mailbox = mailbox,
       .mailbox_kept_out = kept_out,
       .mailbox_of_other_version = other_version_,
-      .partner_watches_earlier_boot = fresh && watched != BootNonce(0) && watched != world.nonce,
+      .partner_watches_earlier_boot = decides && watched != BootNonce(0) && watched != world.nonce,
       .link_may_come = out.now() < started_ + timers.boot_link_wait &&
                        (world.link != ports::LinkState::ready || !world.monitor.stable()),
       .coordinated = shown_ != NodeState::booting,
@@ -339,6 +343,15 @@ void Boot::on_assume_failed(const std::string& why, World& world, Output& out) {
   MARK(boot_assume_failed);
   s->retry = out.now() + assume_retry;
   out.log(Severity::error, "boot.assume_failed", why);
+}
+
+void Boot::on_given_back(Output& out) {
+  if (shown_ == NodeState::booting) return;
+  if (auto* s = std::get_if<Waiting>(&state_)) {
+    s->until = out.now();
+  } else {
+    look_again_ = true;
+  }
 }
 
 bool Boot::force(Output& out) {

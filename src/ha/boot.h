@@ -48,6 +48,8 @@ class Boot {
   void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
   void on_assumed(World& world, Output& out);
   void on_assume_failed(const std::string& why, World& world, Output& out);
+  // The partner says that it has written the mailbox: it is read at once, and decides.
+  void on_given_back(Output& out);
   // The operator accepts the loss of what only the partner has. False: not waiting for it.
   bool force(Output& out);
   Instant next_time() const;
@@ -112,6 +114,7 @@ class Boot {
   Instant started_{};
   std::optional<Instant> partner_wait_until_;
   bool forced_ = false;
+  bool look_again_ = false;     // what is being read may be older than what the partner wrote
   bool other_version_ = false;  // the mailbox, when last read
 };
 

@@ -203,6 +203,10 @@ void Cluster::lose_nvram(NodeId id) {
   node.nvram += 0x100;
 }
 
+void Cluster::damage_log(NodeId node, NodeId identity) {
+  node_of(node).logs[identity].damaged = true;
+}
+
 void Cluster::send(NodeId to, const Event& event) {
   deliver(node_of(to), event);
 }
@@ -293,6 +297,14 @@ void Cluster::perform(Node& node, const Action& action) {
             node.engine.window_for = BootNonce(0);
             at_engine(node, random(Duration(20000), milliseconds(2)),
                       [this, &node] { deliver(node, MirrorWindowClosed{}); });
+          },
+          [&](const CheckLog& a) {
+            auto identity = a.identity;
+            at_engine(node, random(Duration(20000), milliseconds(2)), [this, &node, identity] {
+              ASSERT(node.engine.window_for == BootNonce(0));
+              bool sound = !node.logs[identity].damaged;
+              deliver(node, LogChecked{identity, sound, sound ? "" : "a record is missing"});
+            });
           },
           [&](const AssumeIdentity& a) { assume(node, a); },
           [&](const ReleaseIdentity& a) { release(node, a.identity); },

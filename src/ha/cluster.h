@@ -68,6 +68,7 @@ class Cluster {
   void cut_path(NodeId node, DiskRef disk);
   void restore_path(NodeId node, DiskRef disk);
   void lose_nvram(NodeId node);
+  void damage_log(NodeId node, NodeId identity);  // as `node` has it; until it is written anew
   void stop_errors() { options_.errors_per_10000 = 0; }
   void blip(NodeId identity, bool forget_registrations);  // shelf power
   void order(NodeId at, OperatorVerb verb, NodeId about, bool force = false);
@@ -108,6 +109,7 @@ class Cluster {
   struct Log {  // ring of one identity in a node's NVRAM
     Epoch epoch;
     std::uint64_t last = 0;  // records up to here
+    bool damaged = false;
   };
   struct Serving {
     Epoch epoch;
@@ -241,6 +243,7 @@ class Cluster {
   std::array<Identity, 2> identities_;
   std::map<std::uint64_t, InFlight> in_flight_;
   std::uint64_t last_command_ = 0;
+  std::map<std::pair<Nexus, DiskRef>, Instant> last_arrival_;
   std::uint64_t last_request_ = 1000;
   bool link_cut_ = false;
   std::optional<std::pair<DiskRef, int>> tear_;

@@ -38,7 +38,10 @@ void Cluster::command(Node& node, bool engine, DiskRef ref, DiskOperation operat
   auto travel = random(Duration(30000), milliseconds(1));
   if (random_.chance(options_.slow_per_100, 100))
     travel += random(milliseconds(1), milliseconds(30));
-  at(travel, [this, id, operation = std::move(operation)] { execute(id, operation); });
+  // A path keeps the order of its commands (CmdSN).
+  auto& last = last_arrival_[{{node.id, engine}, ref}];
+  last = std::max(last, now_ + travel);
+  at(last - now_, [this, id, operation = std::move(operation)] { execute(id, operation); });
 }
 
 // Arrives at the disk: the reservation is checked now; a write happens a little later, unless it is

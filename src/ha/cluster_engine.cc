@@ -50,6 +50,10 @@ void Cluster::open_pool(Node& node, AssumeIdentity order) {
     auto value = load_le<std::uint64_t>(block->data() + 8);
     std::uint64_t replayed = 0;
     auto& log = node.logs[order.identity];
+    if (order.replay && log.damaged) {
+      deliver(node, AssumeFailed{order.identity, "the log is damaged"});
+      return;
+    }
     if (order.replay && log.epoch == order.log_epoch && log.last > value) {
       replayed = log.last - value;
       value = log.last;

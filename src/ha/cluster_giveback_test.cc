@@ -2,6 +2,7 @@
 // (cluster.h). docs/protocols/giveback.md.
 #include <gtest/gtest.h>
 
+#include "base/coverage_expect.h"
 #include "ha/cluster_fixture.h"
 
 namespace duet::ha::testing {
@@ -100,6 +101,81 @@ TEST_P(GivebackOf, the_survivor_dies_after_an_uncoordinated_giveback) {
   c.power_on(blue);
   ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20))) << c.history();
   EXPECT_CLEAN(c);
+}
+
+TEST_P(GivebackOf, the_mailbox_is_read_at_once_or_a_poll_later) {
+  for (bool lost : {false, true}) {
+    auto o = options();
+    o.timers.wait_poll = milliseconds(400);
+    Cluster c(o);
+    start(c);
+    c.panic_engine(red);
+    ASSERT_TRUE(c.run_until([&] { return c.state(red) == NodeState::mbwait; }, seconds(5)));
+    c.run_for(seconds(1));
+    c.order(blue, OperatorVerb::giveback, red);
+    ASSERT_TRUE(
+        c.run_until([&] { return c.logged(blue, "giveback.mailbox_written"); }, seconds(5)));
+    auto written = c.now();
+    if (lost) {
+      c.cut_link();
+      c.run_for(milliseconds(5));
+      c.restore_link();
+    }
+    ASSERT_TRUE(c.run_until([&] { return c.logged(red, "boot.claimed"); }, seconds(2)));
+    if (!lost) EXPECT_LT(c.now() - written, milliseconds(150)) << c.history();
+    ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(5))) << c.history();
+    EXPECT_CLEAN(c);
+  }
+}
+
+// Of either node: the one that waits for the other's giveback decides nothing.
+TEST_P(GivebackOf, a_survivor_that_panics_meanwhile_serves_both_again_soon) {
+  for (const auto* phase : {"giveback.stopping", "giveback.stopped"}) {
+    Cluster c(options());
+    start(c);
+    c.panic_engine(red);
+    ASSERT_TRUE(c.run_until([&] { return c.state(red) == NodeState::mbwait; }, seconds(5)));
+    c.run_for(seconds(1));
+    c.order(blue, OperatorVerb::giveback, red);
+    ASSERT_TRUE(c.run_until([&] { return c.logged(blue, phase); }, seconds(5)));
+    c.panic_engine(blue);
+    ASSERT_TRUE(c.run_until([&] { return !c.serves(blue, blue); }, seconds(1)));
+    c.longest_pause(blue);
+    ASSERT_TRUE(c.run_until(
+        [&] { return c.serves(blue, blue) && (c.serves(blue, red) || c.serves(red, red)); },
+        seconds(3)))
+        << phase << c.describe() << c.history();
+    c.run_for(milliseconds(300));
+    EXPECT_LT(c.longest_pause(blue), milliseconds(1500)) << phase << c.history();
+    EXPECT_CLEAN(c);
+  }
+}
+
+// The claim has aborted the rest of the survivor's mailbox write, and nobody answers that.
+TEST(Giveback, a_retake_does_not_wait_for_a_write_that_was_aborted) {
+  EXPECT_MARK(mailbox_write_aborted);
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE(seed);
+    Options o;
+    o.seed = seed;
+    o.auto_giveback = true;
+    o.slow_per_100 = 80;
+    o.timers.wait_poll = milliseconds(1);
+    Cluster c(o);
+    start(c);
+    c.panic_engine(red);
+    ASSERT_TRUE(c.run_until([&] { return c.log_count(red, "boot.claimed") == 2; }, seconds(20)));
+    c.power_off(red);
+    ASSERT_TRUE(c.run_until(
+        [&] { return c.logged(blue, "giveback.retake") || c.logged(blue, "giveback.done"); },
+        seconds(2)));
+    bool retaken = !c.logged(blue, "giveback.done");
+    ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); },
+                            retaken ? milliseconds(1500) : seconds(5)))
+        << c.history();
+    c.run_for(seconds(3));
+    EXPECT_CLEAN(c);
+  }
 }
 
 TEST_P(GivebackOf, by_itself_after_the_delay) {

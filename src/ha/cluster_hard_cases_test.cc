@@ -168,6 +168,60 @@ TEST_P(HardCase, a_mailbox_of_another_version_holds_everything) {
   EXPECT_EQ(c.snapshot(red).why, Reason::version_mismatch);
 }
 
+TEST_P(HardCase, a_damaged_mirror_is_found_before_anything_is_changed) {
+  Cluster c(options(true));
+  start(c);
+  auto before = *c.mailbox(red);
+  c.damage_log(blue, red);
+  EXPECT_MARK(takeover_log_damaged);
+  c.panic_engine(red);
+  ASSERT_TRUE(c.run_until([&] { return c.logged(blue, "takeover.refused"); }, seconds(5)));
+  EXPECT_EQ(c.snapshot(blue).last_refusal, Reason::log_damaged);
+  EXPECT_FALSE(c.logged(blue, "takeover.fenced"));
+  EXPECT_EQ(c.mailbox(red), before);
+  // Its own log is whole: it serves again by itself, nothing is lost, and the mirror is made anew.
+  ASSERT_TRUE(c.run_until([&] { return c.boots(red) == 2 && both_mirrored(c); }, seconds(10)))
+      << c.describe() << c.history();
+  EXPECT_LT(c.longest_pause(red), seconds(2)) << "nobody waits for a decision that has been made";
+  c.panic_engine(red);
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(5)));
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, the_operator_may_accept_the_loss_of_a_damaged_mirror) {
+  Cluster c(options());
+  start(c);
+  c.damage_log(blue, red);
+  c.power_off(red);
+  c.run_for(seconds(5));
+  EXPECT_FALSE(c.serves(blue, red));
+  auto take = [&](std::vector<std::string> overrides) {
+    return c.order(
+        blue, {.verb = OperatorVerb::takeover, .node = red, .overrides = std::move(overrides)});
+  };
+  auto request = take({});
+  c.run_for(seconds(1));
+  EXPECT_EQ(c.answer_to(request)->outcome, Outcome::refused);
+  request = take({"log_damaged"});
+  ASSERT_TRUE(c.run_until([&] { return c.serves(blue, red); }, seconds(5))) << c.history();
+  EXPECT_EQ(c.answer_to(request)->outcome, Outcome::done);
+  EXPECT_TRUE(c.logged(blue, "takeover.forced"));
+}
+
+TEST_P(HardCase, a_refused_takeover_looks_again_when_the_reason_is_gone) {
+  Cluster c(options());
+  start(c);
+  c.cut_path(blue, {red, 3});
+  c.run_for(milliseconds(100));
+  c.panic_engine(red);
+  ASSERT_TRUE(c.run_until([&] { return c.logged(blue, "takeover.refused"); }, seconds(5)));
+  c.restore_path(blue, {red, 3});
+  ASSERT_TRUE(c.run_until([&] { return c.logged(blue, "takeover.fenced"); }, milliseconds(300)))
+      << c.history();
+  ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, seconds(5)));
+  EXPECT_CLEAN(c);
+}
+
 TEST_P(HardCase, missing_disks_are_named) {
   Cluster c(options());
   c.cut_path(red, {red, 3});

@@ -56,6 +56,7 @@ struct Config {
 inline constexpr Duration farewell = milliseconds(200);  // a dying node's last state can be read
 inline constexpr Duration stop_wait = seconds(2);        // for the engine to end when told to
 inline constexpr Duration window_wait = seconds(1);      // for MirrorWindowClosed
+inline constexpr Duration look_wait = seconds(3);        // for LogChecked
 inline constexpr Duration backoff = seconds(1);          // between attempts of a takeover
 inline constexpr Duration assume_retry = milliseconds(500);  // after AssumeFailed
 inline constexpr Duration io_retry = milliseconds(50);

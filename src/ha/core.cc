@@ -135,7 +135,9 @@ void Core::route_mailboxes(Output& out) {
 void Core::on(const DiskConnection& event, Output&) {
   if (event.disk.identity != NodeId(1) && event.disk.identity != NodeId(2)) return;
   auto& disks = world_.connected[event.disk.identity.value()];
-  if (event.disk.index < disks.size()) disks[event.disk.index] = event.connected;
+  if (event.disk.index >= disks.size()) return;
+  disks[event.disk.index] = event.connected;
+  if (event.connected) ++world_.connections;
 }
 
 void Core::on(const DiskAttention& event, Output& out) {
@@ -199,6 +201,10 @@ void Core::on(const MirrorWindowClosed&, Output& out) {
   if (ending_) return;
   mirror_.on_closed();
   takeover_.on_window_closed(world_, out);
+}
+
+void Core::on(const LogChecked& event, Output& out) {
+  if (!ending_ && event.identity == world_.partner()) takeover_.on_log_checked(event, world_, out);
 }
 
 void Core::on(const IdentityAssumed& event, Output& out) {

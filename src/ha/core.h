@@ -76,6 +76,7 @@ class Core {
   void on(const EngineReady& event, Output& out);
   void on(const EngineEnded& event, Output& out);
   void on(const MirrorWindowClosed& event, Output& out);
+  void on(const LogChecked& event, Output& out);
   void on(const IdentityAssumed& event, Output& out);
   void on(const AssumeFailed& event, Output& out);
   void on(const IdentityReleased& event, Output& out);

@@ -77,6 +77,8 @@ class Driver {
         answers_.push_back(IdentityHandedOver{a->identity, 0});
       if (auto* a = std::get_if<CancelHandOver>(&action))
         answers_.push_back(HandOverFailed{a->identity, "cancelled"});
+      if (auto* a = std::get_if<CheckLog>(&action))
+        answers_.push_back(LogChecked{a->identity, byte() % 8 != 0, "fuzz"});
       if (std::holds_alternative<CloseMirrorWindow>(action))
         answers_.push_back(MirrorWindowClosed{});
       if (std::holds_alternative<StopEngine>(action))
@@ -302,7 +304,9 @@ class Driver {
         break;
       }
       case 18:
-        switch (byte() % 4) {
+        switch (byte() % 5) {
+          case 4:
+            return give(LogChecked{node(), byte() % 2 == 0, "fuzz"});
           case 0:
             return give(IdentityPrepared{node(), byte() % 2 == 0, "fuzz"});
           case 1:

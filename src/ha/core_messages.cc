@@ -63,6 +63,7 @@ void Core::heard(const Message& message, Output& out) {
                           .text = "forced down for a takeover"},
                          true, out);
           },
+          [&](const GivenBack&) { boot_.on_given_back(out); },
           [&](const Departed&) {
             world_.monitor.on_departed(sender);
             out.log(Severity::notice, "partner.departed", "the partner says that it has stopped");

@@ -54,7 +54,7 @@ bool Core::trigger_takeover(Output& out) {
   else if (!dead_since_)
     dead_since_ = out.now();
   if (!boot_.up() || !leftovers_.done() || world_.suspended || !world_.engine ||
-      departure_.departing() || halting_ || !takeover_.may_begin(out.now())) {
+      departure_.departing() || halting_ || !takeover_.may_begin(world_, out.now())) {
     return false;
   }
   const auto& mailbox = world_.mailbox(world_.partner());

@@ -58,6 +58,9 @@ class DiskFencer {
   Instant next_time() const;
   Outcome outcome() const;
   DiskRef disk() const { return disk_; }
+  // Our key was not there and has been registered: whoever took it away has aborted what we had
+  // sent to this disk before.
+  bool registered_anew() const { return registered_; }
   const std::string& why() const { return why_; }  // of lost and failed
 
  private:

@@ -133,6 +133,11 @@ struct IdentityAssumed {       // answer to AssumeIdentity: served from now on
   NodeId identity;
   std::uint64_t replayed = 0;  // records
 };
+struct LogChecked {  // answer to CheckLog
+  NodeId identity;
+  bool sound = false;
+  std::string why;  // if not
+};
 struct AssumeFailed {
   NodeId identity;
   std::string why;
@@ -174,11 +179,12 @@ struct EngineFenced {  // the engine met a reservation conflict on a disk of thi
   NodeId identity;
 };
 
-using Event = std::variant<Started, TimerExpired, DiskCompleted, DiskConnection, DiskAttention,
-                           LinkChanged, PartnerStateRead, MessageArrived, EngineReady, EngineEnded,
-                           MirrorWindowClosed, IdentityAssumed, AssumeFailed, IdentityReleased,
-                           ReleaseFailed, IdentityPrepared, IdentityHandedOver, HandOverFailed,
-                           DurabilityWanted, EngineFenced, HealthChanged, OperatorRequest>;
+using Event =
+    std::variant<Started, TimerExpired, DiskCompleted, DiskConnection, DiskAttention, LinkChanged,
+                 PartnerStateRead, MessageArrived, EngineReady, EngineEnded, MirrorWindowClosed,
+                 LogChecked, IdentityAssumed, AssumeFailed, IdentityReleased, ReleaseFailed,
+                 IdentityPrepared, IdentityHandedOver, HandOverFailed, DurabilityWanted,
+                 EngineFenced, HealthChanged, OperatorRequest>;
 
 // ---- actions ----
 
@@ -222,6 +228,14 @@ struct OpenMirrorWindow {
   BootNonce partner_nonce;
 };
 struct CloseMirrorWindow {};
+// Is the log of `identity` in our NVRAM whole, from the consistency point on disk up to what its
+// mark promises? Changes nothing. Requires: the mirror window is closed. LogChecked answers.
+struct CheckLog {
+  NodeId identity;
+  Durability durability = Durability::write_through;  // as in the mailbox
+  Epoch log_epoch;
+  LogSequence since;
+};
 // Serve `identity`: register `key` on its disks, verify the reservation is `holder`'s, open the
 // pool, replay the log of `log_epoch` if `replay`, start the new epoch, make a consistency point,
 // bring up its target and addresses. Acknowledge nothing before GrantDurability.
@@ -297,8 +311,8 @@ struct EndBoot {
 using Action =
     std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState, SendMessage,
                  RenewLease, StartEngine, StopEngine, DialMirror, HangUpMirror, OpenMirrorWindow,
-                 CloseMirrorWindow, AssumeIdentity, ReleaseIdentity, PrepareIdentity, DropPrepared,
-                 HandOverIdentity, CancelHandOver, GrantDurability, PartnerFenced,
+                 CloseMirrorWindow, CheckLog, AssumeIdentity, ReleaseIdentity, PrepareIdentity,
+                 DropPrepared, HandOverIdentity, CancelHandOver, GrantDurability, PartnerFenced,
                  KeepHealthRecords, OperatorAnswer, LogEvent, EndBoot>;
 using Actions = std::vector<Action>;
 

@@ -7,7 +7,7 @@
 namespace duet::ha {
 
 FenceSet::FenceSet(FenceRules rules, NodeId identity, std::uint8_t disks)
-    : rules_(rules), identity_(identity), disks_(disks) {}
+    : rules_(rules), identity_(identity), disks_(disks), registered_anew_(disks) {}
 
 DiskFencer FenceSet::make(std::uint8_t index, FenceMode mode) const {
   auto rules = rules_;
@@ -59,6 +59,7 @@ void FenceSet::settle(Output& out) {
   }
   bool repeat = false;
   for (auto& fencer : running_) {
+    if (fencer.registered_anew()) registered_anew_[fencer.disk().index] = true;
     if (fencer.outcome() == Outcome::done) continue;
     bool may_repeat = fencer.outcome() == Outcome::lost && rules_.mode == FenceMode::fence &&
                       phase_ == Phase::others && repeats_ < max_repeats;

@@ -24,6 +24,7 @@ class FenceSet {
   Instant next_time() const;
   Outcome outcome() const { return outcome_; }
   const std::string& why() const { return why_; }
+  bool registered_anew(std::uint8_t index) const { return registered_anew_[index]; }
 
  private:
   enum class Phase : std::uint8_t { arbiter, others, arbiter_again };
@@ -39,6 +40,7 @@ class FenceSet {
   std::uint8_t disks_;
   Phase phase_ = Phase::arbiter;
   std::vector<DiskFencer> running_;
+  std::vector<bool> registered_anew_;  // by disk
   int repeats_ = 0;
   Outcome outcome_ = Outcome::running;
   std::string why_;

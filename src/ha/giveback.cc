@@ -183,6 +183,12 @@ bool Giveback::advance(World& world, Takeover& takeover, bool vetoed, Output& ou
               on_written(s, world, out);
               return true;
             }
+            if (!uncoordinated_ && partner_left(world, s.nonce, now)) {
+              world.keeper(world.partner()).abandon_write();
+              MARK(giveback_partner_left_while_marking);
+              retake(world, takeover, out);
+              return true;
+            }
             if (s.retry > now) return false;
             if (world.keeper(world.partner()).writing()) {  // a durability mark on its way
               MARK(giveback_waits_for_mark);
@@ -258,6 +264,7 @@ void Giveback::on_written(const Marking& marking, World& world, Output& out) {
   ++world.progress;
   world.mailbox(world.partner()) = marking.mailbox;
   out.log(Severity::notice, "giveback.mailbox_written", "the partner may take its identity back");
+  world.send(GivenBack{}, world.monitor.nonce(), out);  // it would find out by itself, a poll later
   state_ = AwaitingUp{
       marking.nonce, marking.mailbox.epoch,
       out.now() + (uncoordinated_ ? uncoordinated_limit : world.config.timers.giveback_deadline)};
@@ -270,9 +277,15 @@ bool Giveback::partner_serves(const World& world, Epoch after) {
   return says || (world.watch.last() && world.watch.last()->epoch > after);
 }
 
+bool Giveback::partner_left(const World& world, BootNonce boot, Instant now) {
+  const auto& m = world.monitor;
+  bool over = m.stable() && ended_state(m.stable()->state);
+  bool silent = m.interconnect(now) == Channel::silent;
+  return m.nonce() != boot || over || silent || world.verdict(now) == Verdict::gone;
+}
+
 bool Giveback::settle_awaiting_up(World& world, Takeover& takeover, Output& out) {
   const auto& s = std::get<AwaitingUp>(state_);
-  const auto& m = world.monitor;
   auto now = out.now();
   if (partner_serves(world, s.epoch)) {
     ++world.progress;
@@ -285,11 +298,7 @@ bool Giveback::settle_awaiting_up(World& world, Takeover& takeover, Output& out)
     return true;
   }
   if (uncoordinated_ && now < s.deadline) return false;  // it has yet to boot
-  bool other_boot = m.nonce() != s.nonce;
-  bool over = m.stable() && ended_state(m.stable()->state);
-  bool silent = m.interconnect(now) == Channel::silent;
-  bool gone = world.verdict(now) == Verdict::gone;
-  if (now < s.deadline && !other_boot && !over && !silent && !gone) return false;
+  if (now < s.deadline && !partner_left(world, s.nonce, now)) return false;
   retake(world, takeover, out);
   return true;
 }

@@ -79,6 +79,7 @@ class Giveback {
 
   void re_reserve(World& world, Output& out);
   void stop(BootNonce nonce, World& world, Output& out);
+  static bool partner_left(const World& world, BootNonce boot, Instant now);
   static bool partner_serves(const World& world, Epoch after);
   void on_written(const Marking& marking, World& world, Output& out);
   bool settle_awaiting_up(World& world, Takeover& takeover, Output& out);

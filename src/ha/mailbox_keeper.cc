@@ -111,6 +111,15 @@ void MailboxKeeper::abandon_write() {
   if (writing_) writing_->abandoned = true;
 }
 
+void MailboxKeeper::on_aborted(std::uint8_t disk) {
+  if (!writing_) return;
+  writing_->abandoned = true;
+  std::erase_if(writing_->open, [&](const auto& open) { return open.second.disk == disk; });
+  if (!writing_->open.empty()) return;
+  MARK(mailbox_write_aborted);
+  writing_.reset();
+}
+
 void MailboxKeeper::finish_copy(Output& out) {
   if (writing_->abandoned) {
     MARK(mailbox_write_abandoned);

@@ -51,6 +51,9 @@ class MailboxKeeper {
   // The write under way is out of date: nothing more of it is begun, and no outcome comes. What has
   // been sent must end before the next write (writing()).
   void abandon_write();
+  // What was sent to this disk has been aborted: no answer is waited for. The write, if it has no
+  // other disk, is over without an outcome.
+  void on_aborted(std::uint8_t disk);
   // One above every generation read or tried so far.
   std::uint64_t next_generation() const { return highest_generation_ + 1; }
 

@@ -74,6 +74,8 @@ Result<decltype(Message::body)> decode_body(std::uint8_t kind, ByteReader& r) {
       return ForcedTakeover{r.get<std::uint64_t>()};
     case 10:
       return Departed{};
+    case 11:
+      return GivenBack{};
     default:
       return fail(ErrorCode::unsupported_version,
                   "message of unknown kind " + std::to_string(kind));
@@ -132,6 +134,7 @@ std::vector<std::byte> encode(const Message& m) {
                    w.put(forced.attempt);
                  },
                  [](const Departed&) {},
+                 [](const GivenBack&) {},
              },
              m.body);
   auto bytes = w.take();

@@ -69,6 +69,10 @@ struct Departed {  // the sender's lease is over, its engine answers nobody any 
   bool operator==(const Departed&) const = default;
 };
 
+struct GivenBack {  // the mailbox of the addressee's identity says "free": read it now
+  bool operator==(const GivenBack&) const = default;
+};
+
 struct Message {
   ClusterId cluster;
   NodeId sender;
@@ -76,7 +80,7 @@ struct Message {
   Epoch sender_epoch;
   BootNonce addressee;
   std::variant<MirrorOffer, PanicNotice, PleaseDie, PleaseShutdown, PleaseTakeover, TakeoverRefused,
-               CancelShutdown, ShutdownDeclined, ForcedTakeover, Departed>
+               CancelShutdown, ShutdownDeclined, ForcedTakeover, Departed, GivenBack>
       body;
   bool operator==(const Message&) const = default;
 };

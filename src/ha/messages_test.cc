@@ -52,7 +52,7 @@ TEST(messages, golden_bytes_of_graceful_takeover) {
 // Of a newer partner.
 TEST(messages, an_unknown_kind_has_a_name_of_its_own) {
   auto m = encode(with(Departed{}));
-  m[2] = std::byte{11};
+  m[2] = std::byte{12};
   EXPECT_EQ(decode_message(m).error().code, ErrorCode::unsupported_version);
 }
 
@@ -63,7 +63,8 @@ TEST(messages, round_trip) {
         with(PleaseTakeover{30000, true, false, 3, {49, 50}}),
         with(PleaseTakeover{30000, false, true, 3, {}}),
         with(TakeoverRefused{3, {40, 41, 42, 43, 44, 45, 46, 47}}), with(CancelShutdown{2}),
-        with(ShutdownDeclined{63, 2}), with(ForcedTakeover{2}), with(Departed{})}) {
+        with(ShutdownDeclined{63, 2}), with(ForcedTakeover{2}), with(Departed{}),
+        with(GivenBack{})}) {
     EXPECT_EQ(decode_message(encode(m)).value(), m);
   }
 }
@@ -77,7 +78,7 @@ TEST(messages, broken_ones_are_refused) {
   EXPECT_FALSE(decode_message(good));
   good.pop_back();
   for (auto [offset, value] :
-       {std::pair{2, 0}, {2, 11}, {3, 0}, {3, 3}, {4, 65}, {44, 1}, {63, 1}}) {
+       {std::pair{2, 0}, {2, 12}, {3, 0}, {3, 3}, {4, 65}, {44, 1}, {63, 1}}) {
     auto broken = good;
     broken[static_cast<std::size_t>(offset)] = static_cast<std::byte>(value);
     EXPECT_FALSE(decode_message(broken)) << offset;
@@ -89,6 +90,14 @@ TEST(messages, broken_ones_are_refused) {
   }
   good[0] = std::byte{2};
   EXPECT_EQ(decode_message(good).error().code, ErrorCode::unsupported_version);
+}
+
+TEST(messages, golden_bytes_of_a_giveback) {
+  EXPECT_EQ(to_hex(encode(with(GivenBack{}))),
+            "01000b02400000002a4d665544332211"
+            "b8b7b6b5b4b3b2b10700000000000000"
+            "a8a7a6a5a4a3a2a10000000000000000"
+            "00000000000000000000000000000000");
 }
 
 TEST(messages, an_empty_mirror_offer_is_refused) {

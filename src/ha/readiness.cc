@@ -123,6 +123,10 @@ std::string_view cure(Reason reason) {
     case Reason::log_not_here:
       return "clears when the mirror is up; or --override=log_not_here, which loses acknowledged "
              "writes";
+    case Reason::log_damaged:
+      return "start the partner, whose own log may be whole; or --override=log_damaged, which "
+             "loses "
+             "every write since its last consistency point";
     case Reason::halt_without_takeover:
       return "start the partner again, or --override=halt_without_takeover";
     case Reason::not_prepared:

@@ -108,6 +108,8 @@ std::string_view name(Reason reason) {
       return "partner_silent_to_us";
     case Reason::mailbox_unwritable:
       return "mailbox_unwritable";
+    case Reason::log_damaged:
+      return "log_damaged";
     case Reason::inventory_mismatch:
       return "inventory_mismatch";
     case Reason::version_mismatch:
@@ -239,6 +241,9 @@ std::string_view sentence(Reason reason) {
       return "the partner counts down no more, or is not heard";
     case Reason::mailbox_unwritable:
       return "the mailbox cannot be written on enough disks";
+    case Reason::log_damaged:
+      return "the mirror of the partner's log in this node's NVRAM is damaged: acknowledged writes "
+             "would be lost";
     case Reason::inventory_mismatch:
       return "the two nodes do not see the same disks";
     case Reason::version_mismatch:

@@ -64,6 +64,7 @@ enum class Reason : std::uint8_t {
   no_answer = 68,
   partner_silent_to_us = 69,
   mailbox_unwritable = 70,
+  log_damaged = 71,
   // readiness
   inventory_mismatch = 80,
   version_mismatch = 81,

@@ -26,6 +26,8 @@ void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
   bool again = order.trigger == order_.trigger && refusal_ != Reason::none;
   order_ = std::move(order);
   ++attempt_;
+  looked_at_.reset();
+  damaged_ = false;
   victim_ = world.monitor.served() != BootNonce(0) ? world.monitor.served() : world.monitor.nonce();
   bool ordered = order_.trigger == Reason::operator_order;
   if (!again || ordered) {
@@ -45,6 +47,8 @@ void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
 void Takeover::retake(World& world, Output& out) {
   MARK(giveback_retaken);
   order_ = {.trigger = Reason::giveback_failed};
+  looked_at_.reset();
+  damaged_ = false;
   victim_ = world.monitor.nonce();
   world.lease(world.partner()).stop(out);
   out.log(Severity::warning, "giveback.retake", std::string(sentence(order_.trigger)));
@@ -56,16 +60,42 @@ void Takeover::refuse(Reason why, World& world, Output& out) {
   if (why != refusal_ || ordered) {  // tried again every second
     out.log(Severity::error, "takeover.refused", std::string(sentence(why)));
   }
-  // The partner may be waiting for our decision: it has rebooted, and we leave it alone.
-  if (order_.trigger == Reason::partner_rebooted) world.monitor.forget_served();
+  leave_alone(world);
   if (ordered) return give_up(Answer::refused, why, world, out);
   refusal_ = why;
   retry_at_ = out.now() + backoff;
+  connections_ = world.connections;
+  refused_ = world.monitor.nonce();
   state_ = Idle{};
+}
+
+// The partner may be waiting for our decision: it has rebooted, however the boot before it ended.
+void Takeover::leave_alone(World& world) {
+  if (world.monitor.watched() != world.monitor.nonce()) world.monitor.forget_served();
+}
+
+// What only the mailbox can tell is read again after `backoff`.
+bool Takeover::refusal_cleared(const World& world, Instant now) const {
+  switch (refusal_) {
+    case Reason::partner_disks_unreachable:
+      return world.all_connected(world.partner());
+    case Reason::no_lease:
+      return world.lease(world.self()).until() > now;
+    case Reason::mailbox_unknown:
+      return connections_ != world.connections;
+    case Reason::log_not_here:
+    case Reason::log_damaged:
+    case Reason::halt_without_takeover:
+      return refused_ != world.monitor.nonce();
+    default:
+      return false;
+  }
 }
 
 void Takeover::hand_back(Reason why, World& world, Output& out) {
   MARK(takeover_handed_back);
+  connections_ = world.connections;
+  refused_ = world.monitor.nonce();
   out.log(Severity::error, "takeover.handing_back", std::string(sentence(why)));
   refusal_ = why;
   drop_prepared(world, out);
@@ -96,7 +126,7 @@ bool Takeover::settle_handing_back(World& world, Output& out) {
     world.partner_fenced = false;
     out.act(PartnerFenced{false});
   }
-  if (order_.trigger == Reason::partner_rebooted) world.monitor.forget_served();
+  leave_alone(world);
   state_ = Idle{};
   return true;
 }
@@ -157,7 +187,39 @@ void Takeover::on_window_closed(World& world, Output& out) {
   if (closes_ > 0 || !std::holds_alternative<ClosingWindow>(state_)) return;
   out.log(Severity::info, "takeover.window_closed",
           "the partner cannot write into our NVRAM any more");
-  fence(world, out);
+  if (!look(*world.mailbox(world.partner()), {}, world, out)) fence(world, out);
+}
+
+// Nothing has been changed yet, and a partner whose mirror is damaged may still have its own log.
+bool Takeover::look(const Mailbox& m, std::optional<Confirming> confirmed, World& world,
+                    Output& out) {
+  Log log{m.durability, m.log_epoch, m.durability_since};
+  if (!decide_replay(m, world.engine->nvram).replay || looked_at_ == log) return false;
+  if (confirmed) MARK(takeover_looks_again);
+  looked_at_ = log;
+  out.act(CheckLog{world.partner(), m.durability, m.log_epoch, m.durability_since});
+  state_ = Looking{out.now() + look_wait, std::move(confirmed)};
+  return true;
+}
+
+void Takeover::on_log_checked(const LogChecked& event, World& world, Output& out) {
+  auto* s = std::get_if<Looking>(&state_);
+  if (s == nullptr) return;
+  auto confirmed = std::move(s->confirmed);
+  if (!event.sound) {
+    out.log(Severity::error, "takeover.log_damaged", event.why);
+    damaged_ = order_.overridden(Reason::log_damaged);
+    if (!damaged_) {
+      MARK(takeover_log_damaged);
+      if (confirmed) return hand_back(Reason::log_damaged, world, out);
+      return refuse(Reason::log_damaged, world, out);
+    }
+  }
+  if (confirmed) {
+    mark(*confirmed, world, out);
+  } else {
+    fence(world, out);
+  }
 }
 
 void Takeover::fence(World& world, Output& out) {
@@ -167,6 +229,14 @@ void Takeover::fence(World& world, Output& out) {
                world.partner(), world.config.disks(world.partner()))};
   fencing.fences.start(out);
   state_ = std::move(fencing);
+}
+
+// The partner's claim took our keys and aborted what was left of the giveback's mailbox write: most
+// targets never answer that, and the next write need not wait for its timeout (M7 holds).
+void Takeover::forget_aborted(const FenceSet& fences, World& world) {
+  for (std::uint8_t i = 0; i < world.config.mailbox_disks_of(world.partner()); ++i) {
+    if (fences.registered_anew(i)) world.keeper(world.partner()).on_aborted(i);
+  }
 }
 
 void Takeover::confirm(int attempts, World& world, Output& out) {
@@ -209,7 +279,7 @@ bool Takeover::settle_confirming(World& world, Output& out) {
     return true;
   }
   Confirming seen = std::move(s);
-  mark(seen, world, out);
+  if (!look(*seen.mailbox, seen, world, out)) mark(seen, world, out);
   return true;
 }
 
@@ -222,11 +292,14 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   bool heard_of = m.server != world.partner() || m.writer == victim_;
   if (!heard_of) MARK(takeover_of_a_boot_unheard_of);
   bool stopped = heard_of && world.monitor.stopped(victim_);
-  if (!decision.possible) {
+  if (!decision.possible || damaged_) {
     MARK(takeover_forced);
-    out.log(
-        Severity::error, "takeover.forced",
-        "forced by the operator: acknowledged writes that only the partner's NVRAM has are lost");
+    replay_ = false;
+    out.log(Severity::error, "takeover.forced",
+            damaged_ ? "forced by the operator: acknowledged writes since the partner's last "
+                       "consistency point are lost"
+                     : "forced by the operator: acknowledged writes that only the partner's NVRAM "
+                       "has are lost");
     m.durability = Durability::write_through;
     m.nvram_server = 0;
     m.nvram_mirror = 0;
@@ -303,7 +376,8 @@ bool Takeover::send_kill_packets(World& world, Output& out) {
 //   ^ ^               | may not  | may                            |            | left, dead, or
 //   over | +---------------+----------|--- Cancelling, refused <-------+------------+ | retake
 //   ----> ClosingWindow <------------------------------------+ |                            |
-//   closed |                         Fencing --> Confirming --> Marking --> AwaitingLease -->
+//   closed |    refused: Idle <-- Looking (at the log)  <--- another log --+
+//   sound  |                         Fencing --> Confirming --> Marking --> AwaitingLease -->
 //   Assuming |                            | lost, failed, refused    |                            |
 //   +------- HandingBack <-------+--------------------------+                            v
 //   +------------------------------- given_back --------------------------------------- Serving
@@ -326,6 +400,16 @@ bool Takeover::advance(World& world, Output& out) {
             refuse(Reason::engine_stuck, world, out);
             return true;
           },
+          [&](Looking& s) {
+            if (s.until > out.now()) return false;
+            MARK(takeover_look_too_long);
+            if (s.confirmed) {
+              hand_back(Reason::engine_stuck, world, out);
+            } else {
+              refuse(Reason::engine_stuck, world, out);
+            }
+            return true;
+          },
           [&](Fencing& s) {
             s.fences.on_time(out);
             switch (s.fences.outcome()) {
@@ -335,6 +419,7 @@ bool Takeover::advance(World& world, Output& out) {
                 ++world.progress;
                 out.log(Severity::notice, "takeover.fenced",
                         "every disk of the partner is ours alone");
+                forget_aborted(s.fences, world);
                 confirm(0, world, out);
                 return true;
               case FenceSet::Outcome::lost:
@@ -444,9 +529,9 @@ void Takeover::given_back(World& world, Output& out) {
 
 std::string_view Takeover::step() const {
   constexpr std::array<std::string_view, std::variant_size_v<decltype(state_)>> names{
-      "idle",           "checking", "warming",     "counting_down", "cancelling",
-      "closing_window", "fencing",  "confirming",  "marking",       "awaiting_lease",
-      "assuming",       "serving",  "handing_back"};
+      "idle",           "checking", "warming", "counting_down", "cancelling",
+      "closing_window", "looking",  "fencing", "confirming",    "marking",
+      "awaiting_lease", "assuming", "serving", "handing_back"};
   return names.at(state_.index());
 }
 
@@ -459,6 +544,7 @@ Instant Takeover::next_time() const {
                      [](const CountingDown& s) { return std::min(s.ends, s.send_at); },
                      [](const Cancelling& s) { return std::min(s.until, s.send_at); },
                      [](const ClosingWindow& s) { return s.until; },
+                     [](const Looking& s) { return s.until; },
                      [](const Fencing& s) { return s.fences.next_time(); },
                      [](const Confirming& s) { return s.retry; },
                      [](const Marking& s) { return s.retry; },

@@ -49,6 +49,7 @@ class Takeover {
   bool on_completed(const DiskCompleted& event, World& world, Output& out);
   void on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
   void on_window_closed(World& world, Output& out);
+  void on_log_checked(const LogChecked& event, World& world, Output& out);
   void on_prepared(const IdentityPrepared& event, World& world, Output& out);
   void on_declined(const ShutdownDeclined& declined, World& world, Output& out);
   // The operator cancels here. none: answered later, with `request`.
@@ -97,7 +98,9 @@ class Takeover {
   }
   Instant retry_at() const { return retry_at_; }
   // After `backoff`, or at once if the reason for refusing may be gone.
-  bool may_begin(Instant now) const { return idle() && now >= retry_at_; }
+  bool may_begin(const World& world, Instant now) const {
+    return idle() && (now >= retry_at_ || refusal_cleared(world, now));
+  }
 
  private:
   struct Idle {};
@@ -136,6 +139,11 @@ class Takeover {
     int attempts = 0;
     Instant retry = never;
   };
+  struct Looking {  // at the log that will be replayed: before fencing, or, if it is another one by
+                    // then, before marking
+    Instant until;
+    std::optional<Confirming> confirmed;
+  };
   struct Marking {
     Mailbox mailbox;
     Instant lease_ends{};
@@ -168,24 +176,37 @@ class Takeover {
   void hand_back(Reason why, World& world, Output& out);
   bool settle_handing_back(World& world, Output& out);
   void close_window(Output& out);
+  // False: there is nothing to look at, or it has been looked at.
+  bool look(const Mailbox& mailbox, std::optional<Confirming> confirmed, World& world, Output& out);
   void fence(World& world, Output& out);
+  static void forget_aborted(const FenceSet& fences, World& world);
   void confirm(int attempts, World& world, Output& out);
   bool settle_confirming(World& world, Output& out);
   void mark(const Confirming& seen, World& world, Output& out);
   void assume(World& world, Output& out);
   void on_checked(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
   void on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output& out);
+  static void leave_alone(World& world);
+  bool refusal_cleared(const World& world, Instant now) const;
   bool still_wanted(const World& world, Instant now) const;
   void answer(OperatorAnswer::Outcome outcome, Reason reason, Output& out);
   bool send_kill_packets(World& world, Output& out);
 
-  std::variant<Idle, Checking, Warming, CountingDown, Cancelling, ClosingWindow, Fencing,
+  std::variant<Idle, Checking, Warming, CountingDown, Cancelling, ClosingWindow, Looking, Fencing,
                Confirming, Marking, AwaitingLease, Assuming, Serving, HandingBack>
       state_;
   TakeoverOrder order_;        // of the attempt under way
   std::uint64_t attempt_ = 0;  // grows with each
   bool prepared_ = false;      // the engine holds something for it
   int closes_ = 0;             // MirrorWindowClosed events still to come
+  struct Log {                 // as the mailbox describes it
+    Durability mode{};
+    Epoch epoch;
+    LogSequence since;
+    bool operator==(const Log&) const = default;
+  };
+  std::optional<Log> looked_at_;  // in this attempt
+  bool damaged_ = false;          // it is, and the operator accepts that
   Mailbox marked_;
   bool replay_ = false;
   Epoch epoch_;
@@ -193,6 +214,8 @@ class Takeover {
   Instant kill_at_ = never;
   Reason refusal_ = Reason::none;
   Instant retry_at_{};
+  std::uint64_t connections_ = 0;  // when refused: World::connections,
+  BootNonce refused_;              // and the partner's boot
 };
 
 }  // namespace duet::ha

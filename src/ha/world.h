@@ -89,6 +89,7 @@ struct World {
   std::optional<EngineReady> engine;
   ports::LinkState link = ports::LinkState::down;
   std::array<std::vector<bool>, 3> connected;  // by identity, disk
+  std::uint64_t connections = 0;               // of disks, so far
   std::array<MailboxKeeper, 2> keepers;
   std::array<LeaseKeeper, 2> leases;
   std::array<std::optional<Mailbox>, 2> mailboxes;  // as last read or written

@@ -173,6 +173,10 @@ void Engine::order(const CloseWindowOrder&) {
 
 // ---- identities ----
 
+void Engine::order(const CheckLogOrder& o) {
+  service(o.identity)->check_log(o);
+}
+
 void Engine::order(const AssumeOrder& o) {
   // Whoever forgot to close the window must not have it open while the log is read (T3).
   if (o.identity != config_.self) ports_.mirror.close_window();

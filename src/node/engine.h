@@ -57,6 +57,7 @@ class Engine {
   void order(const HangUpMirrorOrder& o);
   void order(const OpenWindowOrder& o);
   void order(const CloseWindowOrder& o);
+  void order(const CheckLogOrder& o);
   void order(const AssumeOrder& o);
   void order(const ReleaseOrder& o);
   void order(const PrepareOrder& o);

@@ -52,6 +52,16 @@ struct CloseWindowOrder {
   template <class A>
   void fields(A&) {}
 };
+struct CheckLogOrder {
+  NodeId identity;
+  Durability durability{};
+  Epoch log_epoch;
+  LogSequence since;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(durability), a(log_epoch), a(since);
+  }
+};
 struct AssumeOrder {
   NodeId identity;
   Epoch epoch;
@@ -122,10 +132,11 @@ struct LunListOrder {
   }
 };
 
-using ToEngine = std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder,
-                              AssumeOrder, ReleaseOrder, PrepareOrder, DropPreparedOrder,
-                              HandOverOrder, CancelHandOverOrder, GrantOrder, PartnerFencedNote,
-                              LunCreateOrder, LunDeleteOrder, LunListOrder, KeepHealthOrder>;
+using ToEngine =
+    std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
+                 ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
+                 GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder,
+                 KeepHealthOrder, CheckLogOrder>;
 
 // ---- engine to supervisor ----
 
@@ -149,6 +160,15 @@ struct HealthKeptFact {
 struct WindowClosedFact {
   template <class A>
   void fields(A&) {}
+};
+struct LogCheckedFact {
+  NodeId identity;
+  bool sound = false;
+  std::string why;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(sound), a(why);
+  }
 };
 struct AssumedFact {
   NodeId identity;
@@ -280,6 +300,6 @@ struct LogFact {              // for `duet events`
 using FromEngine = std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact,
                                 ReleasedFact, ReleaseFailedFact, PreparedFact, HandedOverFact,
                                 HandOverFailedFact, DurabilityWantedFact, FencedFact, LunAnswer,
-                                EngineReport, LogFact, HealthKeptFact>;
+                                EngineReport, LogFact, HealthKeptFact, LogCheckedFact>;
 
 }  // namespace duet::node

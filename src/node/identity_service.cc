@@ -116,10 +116,17 @@ void IdentityService::start_preparing() {
 
 void IdentityService::prepared(Status status) {
   ports_.scheduler.cancel(limit_timer_);
+  auto checking = std::exchange(checking_, {});
   if (!status) {
     drop_prepared();
   } else {
     phase_ = Phase::prepared;
+  }
+  if (checking) {
+    // Disks that cannot be read show no damage; assuming will meet it, or not.
+    auto sound = status ? look_at_log(*checking, storage_->position()) : Status();
+    ports_.tell(LogCheckedFact{identity_, sound.has_value(),
+                               sound ? std::string() : sound.error().message});
   }
   if (!asked_) return;
   ports_.tell(
@@ -129,9 +136,51 @@ void IdentityService::prepared(Status status) {
 void IdentityService::drop_prepared() {
   if (phase_ != Phase::preparing && phase_ != Phase::prepared) return;
   ++attempt_;
+  checking_.reset();
   stop_everything();
   storage_.reset();  // labels are read anew, too
   phase_ = Phase::idle;
+}
+
+// ---- the log ----
+
+Result<nvlog::ReplayPlan> IdentityService::plan_log(const nvlog::Mark& mark,
+                                                    const nvlog::LogPosition& from) const {
+  auto region = Bytes(ports_.nvram.region());
+  auto control = nvlog::read_control_block(region, ports_.layout, identity_);
+  auto extent = ports_.layout.ring(identity_);
+  auto plan = nvlog::plan_replay(region.subspan(extent.offset, extent.length), identity_, from,
+                                 nvlog::required_sequence(mark, control));
+  if (!plan) return plan;
+  // A gap in our own ring is what a power loss leaves of records that were never acknowledged. In
+  // the mirror, written in order, it is damage, and what is missing may have been acknowledged.
+  bool damaged = plan->reason == nvlog::ReplayEnd::lost ||
+                 (plan->reason == nvlog::ReplayEnd::unfinished && !home());
+  if (!damaged) return plan;
+  MARK(replay_refused_damaged);
+  return fail(ErrorCode::invalid,
+              "the log is damaged, acknowledged writes may be lost: " + plan->why);
+}
+
+Status IdentityService::look_at_log(const CheckLogOrder& order,
+                                    const nvlog::LogPosition& from) const {
+  auto plan = plan_log({order.durability, order.log_epoch, order.since}, from);
+  if (!plan) return std::unexpected(plan.error());
+  return {};
+}
+
+// The control block says where the log began not long ago: whole from there is whole. If not, what
+// was before the consistency point may have been overwritten since, and the disks decide.
+void IdentityService::check_log(const CheckLogOrder& order) {
+  if (!idle()) {
+    return ports_.tell(LogCheckedFact{identity_, false, "it is being served or released here"});
+  }
+  auto control = nvlog::read_control_block(ports_.nvram.region(), ports_.layout, identity_);
+  if (look_at_log(order, control.tail)) return ports_.tell(LogCheckedFact{identity_, true, {}});
+  drop_prepared();  // what was prepared may be older
+  checking_ = order;
+  asked_ = false;
+  start_preparing();
 }
 
 // ---- assume ----
@@ -224,23 +273,10 @@ std::vector<Slice> IdentityService::stripe_records(const nvlog::LogPosition& pos
 }
 
 Status IdentityService::apply_log(nvlog::LogPosition& end) {
-  auto region = Bytes(ports_.nvram.region());
-  auto control = nvlog::read_control_block(region, ports_.layout, identity_);
-  auto extent = ports_.layout.ring(identity_);
-  Bytes ring = region.subspan(extent.offset, extent.length);
-  nvlog::Mark mark{order_.durability, order_.log_epoch, order_.since};
-  auto plan = nvlog::plan_replay(ring, identity_, storage_->position(),
-                                 nvlog::required_sequence(mark, control));
+  auto plan = plan_log({order_.durability, order_.log_epoch, order_.since}, storage_->position());
   if (!plan) return std::unexpected(plan.error());
-  // A gap in our own ring is what a power loss leaves of records that were never acknowledged. In
-  // the mirror, written in order, it is damage, and what is missing may have been acknowledged.
-  bool damaged = plan->reason == nvlog::ReplayEnd::lost ||
-                 (plan->reason == nvlog::ReplayEnd::unfinished && !home());
-  if (damaged) {
-    MARK(replay_refused_damaged);
-    return fail(ErrorCode::invalid,
-                "the log is damaged, acknowledged writes may be lost: " + plan->why);
-  }
+  auto extent = ports_.layout.ring(identity_);
+  Bytes ring = Bytes(ports_.nvram.region()).subspan(extent.offset, extent.length);
   for (std::size_t i = 0; i < plan->size(); ++i) {
     auto view = plan->record(ring, i);
     nvlog::LogPosition position{view.header.epoch, view.header.sequence, view.end % ring.size(),

@@ -16,6 +16,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@
 #include "node/logged_storage.h"
 #include "node/lun_target.h"
 #include "node/pool_disks.h"
+#include "nvlog/replay.h"
 #include "ports/disk.h"
 #include "ports/mirror_link.h"
 #include "ports/nvram.h"
@@ -70,6 +72,9 @@ class IdentityService {
   // The same, unasked and unanswered: when it cannot be, the assumption reads for itself.
   void warm_up();
   void drop_prepared();
+  // Is the log whole? By the ring alone if that shows it, else with what the disks say: then the
+  // identity is prepared, too. Changes nothing.
+  void check_log(const CheckLogOrder& order);
   void hand_over();
   void cancel_hand_over();
   void grant(const GrantOrder& order);
@@ -111,6 +116,8 @@ class IdentityService {
   void watch_storage();
   void start_preparing();
   void prepared(Status status);
+  Status look_at_log(const CheckLogOrder& order, const nvlog::LogPosition& from) const;
+  Result<nvlog::ReplayPlan> plan_log(const nvlog::Mark& mark, const nvlog::LogPosition& from) const;
   void activate();
   void verified(Result<void> r);
   void activated(Result<void> r);
@@ -147,7 +154,8 @@ class IdentityService {
   std::uint64_t attempt_ = 0;
   AssumeOrder order_;
   bool partner_down_ = false;
-  bool asked_ = false;     // to prepare: somebody waits for the answer
+  bool asked_ = false;                     // to prepare: somebody waits for the answer
+  std::optional<CheckLogOrder> checking_;  // preparing for its answer
   bool verified_ = false;  // while registering: the reservation is ours on every disk
   bool active_ = false;    // ... and the pool is read
   std::uint64_t replayed_ = 0;

@@ -126,6 +126,70 @@ TEST(IdentityService, ADamagedLogIsNamedAndNotServed) {
   EXPECT_FALSE(b.last<AssumeFailedFact>());
 }
 
+TEST(IdentityService, ALogIsLookedAtBeforeAnythingIsChanged) {
+  Bench b;
+  b.reservation = ports::ReservationType::write_exclusive_registrants_only;
+  b.serve();
+  ASSERT_TRUE(b.client().write(0, 'z')->good());
+  b.refuse_writes(true);
+  {
+    auto client = b.client();
+    for (std::uint32_t i = 0; i < 4; ++i) ASSERT_TRUE(client.write(i * 8, 'a')->good());
+  }
+  b.start_engine(blue);
+  auto registrations = b.shelf.registrations(0);
+  CheckLogOrder order{Bench::red, b.mark.first, Epoch(b.epoch), b.mark.second};
+  b.service->check_log(order);
+  ASSERT_TRUE(b.last<LogCheckedFact>()) << "at once: the ring alone shows it";
+  EXPECT_TRUE(b.last<LogCheckedFact>()->sound) << b.last<LogCheckedFact>()->why;
+  b.told.clear();
+  auto ring = b.ring(b.partner);
+  std::string pattern(64, 'a');
+  auto found = std::ranges::search(ring, std::as_bytes(std::span(pattern)));
+  ASSERT_FALSE(found.empty());
+  found.front() ^= std::byte{1};
+  b.service->check_log(order);
+  b.run();
+  ASSERT_TRUE(b.last<LogCheckedFact>());
+  EXPECT_FALSE(b.last<LogCheckedFact>()->sound);
+  EXPECT_NE(b.last<LogCheckedFact>()->why.find("records"), std::string::npos)
+      << b.last<LogCheckedFact>()->why;
+  EXPECT_EQ(b.shelf.registrations(0), registrations) << "nothing was changed";
+  EXPECT_TRUE(b.service->idle());
+}
+
+// What lies before the consistency point does not matter: the disks say where that is.
+TEST(IdentityService, DamageBeforeTheConsistencyPointIsNone) {
+  Bench b;
+  b.reservation = ports::ReservationType::write_exclusive_registrants_only;
+  b.serve();
+  auto control = nvlog::read_control_block(b.partner.region(), b.layout, red);
+  {
+    auto client = b.client();
+    for (std::uint32_t i = 0; i < 4; ++i) ASSERT_TRUE(client.write(i * 8, 'a')->good());
+  }
+  b.storage->start_consistency_point();
+  b.run();
+  b.start_engine(blue);
+  // As if the control block had not followed.
+  auto ring = b.ring(b.partner);
+  std::string pattern(64, 'a');
+  auto found = std::ranges::search(ring, std::as_bytes(std::span(pattern)));
+  ASSERT_FALSE(found.empty());
+  found.front() ^= std::byte{1};
+  control.generation = 1000000;
+  auto bytes = nvlog::encode(control);
+  auto at = b.layout.control_block(red, 0);
+  std::ranges::copy(bytes, b.partner.region().subspan(at.offset).begin());
+  b.service->check_log({red, b.mark.first, Epoch(b.epoch), b.mark.second});
+  EXPECT_FALSE(b.last<LogCheckedFact>()) << "the disks are asked";
+  b.run();
+  ASSERT_TRUE(b.last<LogCheckedFact>());
+  EXPECT_TRUE(b.last<LogCheckedFact>()->sound) << b.last<LogCheckedFact>()->why;
+  b.assume(true);
+  EXPECT_TRUE(b.last<AssumedFact>());
+}
+
 TEST(IdentityService, AHoleInTheMirrorIsDamageThoughNothingProvesALoss) {
   Bench b;
   b.serve();

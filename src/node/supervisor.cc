@@ -29,6 +29,9 @@ std::string_view severity_name(ha::Severity severity) {
 ha::Event core_event(const WindowClosedFact&) {
   return ha::MirrorWindowClosed{};
 }
+ha::Event core_event(const LogCheckedFact& f) {
+  return ha::LogChecked{f.identity, f.sound, f.why};
+}
 ha::Event core_event(const AssumedFact& f) {
   return ha::IdentityAssumed{f.identity, f.replayed};
 }
@@ -320,6 +323,9 @@ void Supervisor::perform(ha::OpenMirrorWindow& a) {
 }
 void Supervisor::perform(ha::CloseMirrorWindow&) {
   to_engine(CloseWindowOrder{});
+}
+void Supervisor::perform(ha::CheckLog& a) {
+  to_engine(CheckLogOrder{a.identity, a.durability, a.log_epoch, a.since});
 }
 void Supervisor::perform(ha::AssumeIdentity& a) {
   to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.durability, a.since, a.key,

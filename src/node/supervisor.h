@@ -105,6 +105,7 @@ class Supervisor {
   void perform(ha::HangUpMirror& action);
   void perform(ha::OpenMirrorWindow& action);
   void perform(ha::CloseMirrorWindow& action);
+  void perform(ha::CheckLog& action);
   void perform(ha::AssumeIdentity& action);
   void perform(ha::ReleaseIdentity& action);
   void perform(ha::PrepareIdentity& action);

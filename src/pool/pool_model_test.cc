@@ -35,6 +35,7 @@ class RandomRun {
     ASSERT_TRUE(bench_.flush()) << bench_.pool->health();
     recover();
     bench_.verify();
+    ASSERT_EQ(bench_.check(), "");
   }
 
  private:
@@ -230,6 +231,7 @@ class RandomRun {
     if (!bench_.power.on()) return recover();
     bench_.power.cut_at(0);
     bench_.verify();
+    ASSERT_EQ(bench_.check(), "");
   }
   void settle() {
     bench_.power.cut_at(0);
@@ -352,6 +354,7 @@ TEST_P(CrashPointTest, EveryWriteOfASmallWorkload) {
     positions.insert(bench.pool->position().sequence.value());
     verify_without_log(bench);
     if (HasFatalFailure()) return;
+    ASSERT_EQ(bench.check(), "");
     ASSERT_TRUE(bench.activate(Epoch(2)));
     bench.replay();
     bench.verify();
@@ -368,6 +371,7 @@ TEST_P(CrashPointTest, EveryWriteOfASmallWorkload) {
     bench.crash();
     ASSERT_TRUE(bench.open());
     bench.verify();
+    ASSERT_EQ(bench.check(), "");
     if (HasFatalFailure()) return;
   }
   EXPECT_GT(point, 25u);

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "pool/checker.h"
 #include "pool/pool.h"
 #include "simulation/fake_disk.h"
 #include "simulation/scheduler.h"
@@ -162,6 +163,20 @@ class PoolTestBench {
         [&] { return pool->position().sequence == last && pool->dirty_bytes() == 0; });
   }
 
+  // What a check says, as text; all disks must answer. Empty: all is well.
+  std::string check(Checker::Options how = {0, true, false, nullptr}) {
+    std::optional<Result<CheckReport>> result;
+    Checker checker(scheduler, *pool, std::move(how));
+    checker.start([&](auto r) { result = std::move(r); });
+    EXPECT_FALSE(result) << "completed from inside the call";
+    if (!scheduler.run_until([&] { return result.has_value(); })) return "no answer";
+    if (!*result) return "could not check: " + result->error().message;
+    last_check = **result;
+    std::string text;
+    for (const std::string& problem : last_check.problems) text += problem + "\n";
+    return text;
+  }
+
   // Compares all LUNs with the model.
   void verify() {
     auto luns = pool->luns();
@@ -238,6 +253,7 @@ class PoolTestBench {
   std::vector<std::pair<LogPosition, LogRecord>> log;
   Model model;
   LogSequence contained;  // the log is free up to here
+  CheckReport last_check;
   bool fenced = false;
 
  private:

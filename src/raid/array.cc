@@ -127,15 +127,25 @@ std::string Array::Impl::describe(std::uint32_t member) const {
          ")";
 }
 
+void Array::Impl::missed(std::uint32_t member, Instant since, Finish done) {
+  if (!running()) return done(stopped());
+  if (fail_member(member, "its disk is absent")) return done({});
+  // Others are away, too, perhaps for a moment only.
+  if (!bears_absence(member) || scheduler.now() - since >= options.patience) {
+    return done(fail(ErrorCode::disconnected, describe(member) + " is absent"));
+  }
+  scheduler.at(scheduler.now() + reconnect_delay,
+               [self = shared_from_this(), member, since, done = std::move(done)]() mutable {
+                 self->missed(member, since, std::move(done));
+               });
+}
+
 void Array::Impl::write_member(std::uint32_t member, std::uint64_t block, std::vector<Slice> data,
                                bool durable, Finish done) {
   if (!running()) return done(stopped());
   if (layout.members[member].state == MemberState::failed) return done({});
   auto device = device_of(member);
-  if (!device) {
-    if (fail_member(member, "its disk is absent")) return done({});
-    return done(fail(ErrorCode::disconnected, describe(member) + " is absent"));
-  }
+  if (!device) return missed(member, scheduler.now(), std::move(done));
   const DiskId disk = layout.members[member].disk;
   device->write(block, std::move(data), durable,
                 [self = shared_from_this(), member, disk,

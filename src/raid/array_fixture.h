@@ -3,7 +3,9 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -52,13 +54,18 @@ struct Pool {
   static constexpr std::uint64_t data_offset = 8192;
   using Contents = std::map<BlockAddress, std::uint64_t>;  // address -> what block_of() makes
 
-  Pool(std::uint32_t data, Protection protection, std::uint64_t rows = 40, std::uint32_t spares = 0)
-      : layout(make_layout(data, protection, reserved_blocks + rows)) {
+  Pool(std::uint32_t data, Protection protection, std::uint64_t rows = 40, std::uint32_t spares = 0,
+       std::uint64_t random_seed = 1)
+      : seed(random_seed), layout(make_layout(data, protection, reserved_blocks + rows)) {
     for (std::uint32_t i = 0; i < layout.members.size() + spares; ++i) add_medium();
     for (std::uint32_t i = 0; i < spares; ++i) {
       layout.spares.push_back(disk_id(static_cast<std::uint8_t>(layout.members.size() + i + 1)));
     }
     history[0] = {};
+    // Each disk is a megabyte: let the next run have the memory of the last.
+    static const int reuse =
+        mallopt(M_MMAP_THRESHOLD, 64 << 20) + mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    static_cast<void>(reuse);
   }
   ~Pool() {
     array.reset();
@@ -84,6 +91,7 @@ struct Pool {
   // A boot: new paths, the superblock that is found, recovery.
   void boot(bool new_pool = false) {
     array.reset();
+    ++boots;
     for (std::size_t i = 0; i < media.size(); ++i) paths[i] = media[i]->connect();
     pending.clear();
     if (!new_pool) read_superblock();
@@ -123,7 +131,9 @@ struct Pool {
       EXPECT_FALSE(result->has_value());
       *result = std::move(status);
     });
-    EXPECT_TRUE(scheduler.run_until([&] { return result->has_value(); }, seconds(600)));
+    EXPECT_TRUE(
+        scheduler.run_until([&] { return result->has_value() || !power.on(); }, seconds(600)));
+    if (!power.on()) return fail(ErrorCode::disconnected, "the power is off");
     if (!result->has_value()) return fail(ErrorCode::timed_out, "never");
     return **result;
   }
@@ -289,6 +299,7 @@ struct Pool {
   std::set<BlockAddress> freed;  // by it
   std::map<std::uint64_t, Contents> history;
   std::uint64_t last_content = 0;
+  int boots = 0;
   int layout_changes = 0;
   bool fenced = false;
   std::vector<std::string> events;

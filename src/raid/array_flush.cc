@@ -24,7 +24,8 @@ void Array::Impl::flush_group(std::uint16_t group, Finish done) {
         done(std::move(status));
       });
   if (!running()) return join->add(stopped());
-  for (const std::uint32_t member : groups[group]->members) {
+  const Columns of = groups[group];  // may change on the way
+  for (const std::uint32_t member : of->members) {
     flush_member(member, [join](Status status) { join->add(std::move(status)); });
   }
 }
@@ -45,12 +46,9 @@ void Array::Impl::group_flushed(std::uint16_t group, std::uint64_t start) {
 }
 
 void Array::Impl::flush_member(std::uint32_t member, Finish done) {
-  if (layout.members[member].state == MemberState::failed) return done({});
   auto device = device_of(member);
-  if (!device) {
-    if (fail_member(member, "its disk is absent")) return done({});
-    return done(fail(ErrorCode::disconnected, describe(member) + " is absent"));
-  }
+  // An absent one has nothing in its cache: the first write that it misses fails it.
+  if (!device || layout.members[member].state == MemberState::failed) return done({});
   const DiskId disk = layout.members[member].disk;
   device->flush([self = shared_from_this(), member, disk,
                  done = std::move(done)](Result<void> status) mutable {

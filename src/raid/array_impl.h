@@ -85,6 +85,8 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   ColumnMask readable_columns(const GroupColumns& group, std::uint64_t stripe) const;
   ColumnMask written_columns(const GroupColumns& group) const;  // members that get writes
   std::string describe(std::uint32_t member) const;
+  // The member missed a write: it has failed, or the write has.
+  void missed(std::uint32_t member, Instant since, Finish done);
   // Writes to a member; good, too, if the member has failed instead.
   void write_member(std::uint32_t member, std::uint64_t block, std::vector<Slice> data,
                     bool durable, Finish done);
@@ -214,7 +216,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   void answer(const std::shared_ptr<RunRead>& run, std::size_t index, Bytes block);
   void give_up(const std::shared_ptr<RunRead>& run, std::size_t index, Error error);
   void settle(const std::shared_ptr<RunRead>& run, std::size_t index);
-  std::uint32_t choose_copy(const GroupColumns& of, std::uint64_t block, std::uint64_t count) const;
+  std::uint32_t choose_copy(const GroupColumns& of, std::uint64_t end);
 
   // ---- array_rescue.cc ----
   struct Rescue;
@@ -295,6 +297,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   struct MemberCounters {
     bool slow = false;
     unsigned prompt = 0;  // answers since it was slow
+    unsigned asides = 0;  // reads that its copies got instead
     std::uint64_t read_errors = 0;
     std::uint64_t repaired = 0;
     std::uint64_t valid = 0;  // blocks below are valid, while rebuilding

@@ -90,18 +90,24 @@ void Array::Impl::ring_next(std::uint16_t group) {
   });
 }
 
-// To one member more than may fail.
+// To one member more than may fail; rather to those that are at hand.
 void Array::Impl::write_copies(std::uint16_t group, std::uint64_t block,
                                std::vector<std::byte> bytes, Finish done) {
   const std::size_t size = (bytes.size() + block_size - 1) / block_size * block_size;
   bytes.resize(size);
   const Slice data = copy_to_slice(bytes);
   auto join = std::make_shared<Join>(std::move(done));
-  std::uint32_t copies = groups[group]->geometry.parity + 1;
-  for (const std::uint32_t member : groups[group]->members) {
-    if (copies == 0) break;
-    if (layout.members[member].state != MemberState::in_sync) continue;
-    --copies;
+  const Columns of = groups[group];  // may change on the way
+  std::vector<std::uint32_t> holders;
+  for (const bool here : {true, false}) {
+    for (const std::uint32_t member : of->members) {
+      const bool may_hold = layout.members[member].state == MemberState::in_sync;
+      if (may_hold && reachable(member) == here && holders.size() <= of->geometry.parity) {
+        holders.push_back(member);
+      }
+    }
+  }
+  for (const std::uint32_t member : holders) {
     write_member(member, block, {data}, true,
                  [join](Status status) { join->add(std::move(status)); });
   }

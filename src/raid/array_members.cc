@@ -63,7 +63,8 @@ void Array::Impl::open_group(std::uint16_t group) {
     for (ports::Task& task : std::exchange(self->states[group].when_open, {})) task();
   });
   const std::vector<Slice> zeros(reserved_blocks - note_slots, zero_block());
-  for (const std::uint32_t member : groups[group]->members) {
+  const Columns of = groups[group];  // may change on the way
+  for (const std::uint32_t member : of->members) {
     write_member(member, note_slots, zeros, true, [join](Status) {});
   }
 }

@@ -27,20 +27,20 @@ void Array::Impl::next_runs(const std::shared_ptr<ReadBatch>& batch) {
   if (batch->under_way == 0) end(batch->id, batch->status);
 }
 
-// With one data column, every column is a copy of it: the one with the least to do.
-std::uint32_t Array::Impl::choose_copy(const GroupColumns& of, std::uint64_t block,
-                                       std::uint64_t count) const {
-  std::uint32_t best = 0;
-  std::size_t least = SIZE_MAX;
-  for (std::uint32_t column = 0; column < of.members.size(); ++column) {
-    if (!readable(of.members[column], block + count - 1)) continue;
-    const std::size_t load = device_of(of.members[column])->reads_under_way();
-    if (load < least) {
-      least = load;
-      best = column;
-    }
+// With one data column, every column is a copy of it. The data column is preferred all the same:
+// what the owner reads to verify it is what scrub then compares the copies with.
+std::uint32_t Array::Impl::choose_copy(const GroupColumns& of, std::uint64_t end) {
+  const auto good = [&](std::uint32_t column) {
+    return readable(of.members[column], end - 1) && !members[of.members[column]].slow;
+  };
+  if (readable(of.members[0], end - 1) && members[of.members[0]].slow) {
+    // Asked now and then, to learn that it is well again.
+    if (++members[of.members[0]].asides % asides_per_try == 0) return 0;
   }
-  return best;
+  for (std::uint32_t column = 0; column < of.members.size(); ++column) {
+    if (good(column)) return column;
+  }
+  return 0;
 }
 
 void Array::Impl::start_run(const std::shared_ptr<ReadBatch>& batch, ReadRun part) {
@@ -60,7 +60,7 @@ void Array::Impl::start_run(const std::shared_ptr<ReadBatch>& batch, ReadRun par
   run->group = layout.members[address.member()].group;
   run->of = groups[run->group];
   run->column = layout.members[address.member()].role;
-  if (run->of->geometry.data == 1) run->column = choose_copy(*run->of, address.block(), part.count);
+  if (run->of->geometry.data == 1) run->column = choose_copy(*run->of, end_block);
   run->block = address.block();
   const std::uint32_t member = run->of->members[run->column];
   if (!readable(member, end_block - 1)) {

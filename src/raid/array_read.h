@@ -7,6 +7,7 @@ namespace duet::raid {
 
 // A member that was slow is no longer so after this many prompt answers.
 inline constexpr unsigned prompt_to_be_trusted = 16;
+inline constexpr unsigned asides_per_try = 16;
 
 struct Array::Impl::ReadBatch {
   std::uint64_t id = 0;

@@ -174,6 +174,8 @@ void Array::Impl::erase_journals(std::uint64_t from, Finish done) {
   if (!running()) return join->add(stopped());
   const std::vector<Slice> zeros(reserved_blocks - from, zero_block());
   for (std::uint32_t member = 0; member < layout.members.size(); ++member) {
+    // What an absent one bears, others bear, too: it must not be failed for this.
+    if (!reachable(member)) continue;
     write_member(member, from, zeros, true,
                  [join](Status status) { join->add(std::move(status)); });
   }

@@ -26,7 +26,6 @@ class Device : public std::enable_shared_from_this<Device> {
   bool connected() const { return !given_up_ && disk_.port->connected(); }
   // Blocks of its data area.
   std::uint64_t blocks() const;
-  std::size_t reads_under_way() const { return reading_ + reads_.size(); }
 
   // Blocks of the data area. `into` stays valid until done.
   void read(std::uint64_t block, MutableBytes into, ports::Done<void> done);

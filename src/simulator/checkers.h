@@ -11,11 +11,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "ha/mailbox.h"
 #include "interconnect/state_structure.h"
 #include "nvlog/position.h"
+#include "nvlog/record.h"
 #include "nvlog/region.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_network.h"
@@ -41,7 +43,6 @@ class Checkers {
   // A node whose progress has stood still for this long gets nothing back; the survivor's own limit
   // is far shorter, but its mailbox write may be slow.
   static constexpr Duration progress_limit = seconds(8);
-  static constexpr std::uint64_t acknowledgements_looked_at = 4;  // one in so many
   // A starved node may see the completion of its mirror, and answer, so much later.
   static constexpr Duration answer_delay_max = seconds(20);
 
@@ -86,6 +87,10 @@ class Checkers {
   void on_server_send(const ClientNetwork::ServerSend& send);
   void on_acknowledged(const BlockRange& range, Stamp stamp);
   bool forgot_lately(NodeId node);
+  bool is_write(const nvlog::RecordView& record, const BlockRange& range, Stamp stamp) const;
+  std::optional<nvlog::RecordView> find_write(NodeId node, const BlockRange& range, Stamp stamp);
+  void on_trace(std::string_view who, std::string_view text);
+  void check_replay(NodeId node, NodeId identity);
   void check_units();
   void look();
   void look_at_service(Identity& identity);
@@ -106,7 +111,18 @@ class Checkers {
   std::vector<Unit> units_;
   std::array<Node, 3> nodes_;
   nvlog::RegionLayout layout_;
-  std::uint64_t acknowledgements_ = 0;
+  // Where the writes of a ring lie, by stamp: as far as it has been read.
+  struct Index {
+    std::uint64_t cursor = 0;
+    std::unordered_map<Stamp, std::uint64_t> addresses;
+  };
+  std::array<std::array<Index, 3>, 3> indexes_;  // by node and identity
+  // What a log, from one consistency point to one end, makes of its LUNs.
+  struct Replayed {
+    nvlog::LogPosition from, end;
+    std::uint64_t digest = 0;
+  };
+  std::array<std::optional<Replayed>, 3> replayed_;  // by identity
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

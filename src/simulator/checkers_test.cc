@@ -6,6 +6,7 @@
 #include "disk/areas.h"
 #include "disk/reservation_key.h"
 #include "pool/superblock.h"
+#include "simulator/replay_rehearsal.h"
 #include "simulator/sim_node.h"
 
 namespace duet::simulator {
@@ -18,9 +19,12 @@ struct CheckersTest : testing::Test {
   std::unique_ptr<Workload> load;
   std::unique_ptr<Checkers> checkers;
 
-  void SetUp() override {
+  void SetUp() override { begin(3); }
+  void begin(std::uint64_t seed) {
+    checkers.reset();
+    load.reset();
     WorldOptions options;
-    options.seed = 3;
+    options.seed = seed;
     world = std::make_unique<World>(options);
     for (NodeId n : {red, blue}) world->node(n).power_on();
     load = std::make_unique<Workload>(*world, WorkloadOptions{});
@@ -75,27 +79,45 @@ TEST_F(CheckersTest, I3_AWriteOfAFencedNode) {
   EXPECT_EQ("I3", violated());
 }
 
-TEST_F(CheckersTest, I4_AnAcknowledgementWithoutMirror) {
+// Holds back what the checkers are told of acknowledgements: the next one of red.
+struct HeldAcknowledgement {
+  std::function<void(const BlockRange&, Stamp)> tell_checkers;
   std::optional<BlockRange> range;
   Stamp stamp = 0;
-  auto acknowledged = std::exchange(load->on_acknowledged, nullptr);
-  load->on_acknowledged = [&](const BlockRange& r, Stamp s) {
-    if (r.identity == red && s != 0) range = r, stamp = s;
-  };
-  const Instant limit = world->now() + seconds(60);
-  while (!range && world->step(limit)) {
-  }
-  ASSERT_TRUE(range);
-  load->on_acknowledged = nullptr;
-  const auto tell = [&] {
-    for (std::uint64_t i = 0; i < Checkers::acknowledgements_looked_at; ++i) {
-      acknowledged(*range, stamp);
+
+  explicit HeldAcknowledgement(CheckersTest& test) {
+    tell_checkers = std::exchange(test.load->on_acknowledged, nullptr);
+    test.load->on_acknowledged = [&](const BlockRange& r, Stamp s) {
+      if (r.identity == red && s != 0) range = r, stamp = s;
+    };
+    const Instant limit = test.world->now() + seconds(60);
+    while (!range && test.world->step(limit)) {
     }
-  };
-  tell();
+    test.load->on_acknowledged = nullptr;
+  }
+  void tell() { tell_checkers(range.value(), stamp); }
+};
+
+TEST_F(CheckersTest, I4_AnAcknowledgementWithoutMirror) {
+  HeldAcknowledgement held(*this);
+  held.tell();
   EXPECT_EQ("", violated());
   world->node(blue).nvram().lose_everything();
-  tell();
+  held.tell();
+  EXPECT_EQ("I4", violated());
+}
+
+TEST_F(CheckersTest, I4_VolatileNvramCountsForWhatItHeldWhenPowerWent) {
+  std::uint64_t seed = 1;
+  while (shape_of(seed).persistent_nvram) ++seed;
+  begin(seed);
+  HeldAcknowledgement held(*this);
+  Random random(1);
+  world->node(blue).nvram().lose_power(random);
+  held.tell();
+  EXPECT_EQ("", violated());
+  world->node(blue).nvram().lose_power(random);  // it did not even hold it then
+  held.tell();
   EXPECT_EQ("I4", violated());
 }
 
@@ -131,6 +153,76 @@ TEST_F(CheckersTest, I6_AForeignKeyThatStays) {
   path.end(true);
 }
 
+TEST_F(CheckersTest, I7_ServiceThatBeginsWithoutAMailbox) {
+  world->node(red).kill_supervisor();
+  const auto served = [&] {
+    return world->node(red).served(red).serving || world->node(blue).served(red).serving;
+  };
+  const Instant limit = world->now() + seconds(30);
+  while (!served() && world->step(limit)) {
+  }
+  ASSERT_TRUE(served());
+  ASSERT_EQ("", violated());
+  // Whoever begins to serve writes into it soon.
+  const Instant looked_at = world->now() + 2 * Checkers::look_interval;
+  do {
+    for (std::size_t i = 0; i < disks_per_shelf; ++i) {
+      disk(i).poke(disk::mailbox_area.offset, std::vector<std::byte>(disk::mailbox_area.size));
+    }
+  } while (world->step(looked_at));
+  EXPECT_EQ("I7", violated());
+}
+
+// As if whoever serves red had just replayed its log.
+struct ReplayedTest : CheckersTest {
+  SimNode& server() { return world->node(world->node(red).served(red).serving ? red : blue); }
+  void replayed() {
+    world->trace(server().name(), "replay.applied: 1 records of the log of red applied");
+  }
+  ReplayRehearsal rehearsal() {
+    const auto layout = nvlog::RegionLayout::of_size(world->shape().nvram_size).value();
+    const auto place = layout.ring(red);
+    return {world->shelf(red), server().nvram().visible().subspan(place.offset, place.length), red};
+  }
+  void SetUp() override {
+    CheckersTest::SetUp();
+    world->node(red).kill_supervisor();  // what was written so far gets to the disks
+    world->run_for(seconds(20));
+    const Instant limit = world->now() + seconds(60);
+    while (!rehearsal().replay({}) && world->step(limit)) {
+    }
+    ASSERT_TRUE(rehearsal().replay({}));
+  }
+};
+
+TEST_F(ReplayedTest, I8_OneThatWasCutOffLeadsToTheSame) {
+  const auto once = rehearsal().replay({});
+  for (std::uint64_t writes = 0; writes <= ReplayRehearsal::cut_off_max; ++writes) {
+    const auto twice = rehearsal().replay(writes);
+    ASSERT_TRUE(twice);
+    EXPECT_EQ(once->digest, twice->digest) << writes;
+  }
+}
+
+TEST_F(ReplayedTest, I8_ASecondReplayThatLeadsElsewhere) {
+  replayed();
+  replayed();
+  EXPECT_EQ("", violated());
+  const auto before = rehearsal().replay({})->digest;
+  const auto size = disk(0).options().size;
+  std::vector<std::byte> other(4096, std::byte{0x5a});
+  for (auto at = disk(0).options().pool_metadata.end(); at < size; at += other.size()) {
+    const auto old = disk(0).peek(at, other.size());
+    disk(0).poke(at, other);
+    auto now = rehearsal().replay({});
+    ASSERT_TRUE(now);
+    if (now->digest != before) break;
+    disk(0).poke(at, old);
+  }
+  replayed();
+  EXPECT_EQ("I8", violated());
+}
+
 TEST_F(CheckersTest, I9_ASuperblockThatContainsLess) {
   std::optional<pool::Superblock> newest;
   for (std::uint64_t slot : {0, 1}) {
@@ -147,6 +239,38 @@ TEST_F(CheckersTest, I9_ASuperblockThatContainsLess) {
   ++newest->generation;
   land(0, registered_nexus(0), disk::data_offset, *pool::encode(*newest));
   EXPECT_EQ("I9", violated());
+}
+
+TEST_F(CheckersTest, I12_AReservationReleased) {
+  const Sabotage none;
+  SimDisk::Options options;
+  options.node = blue;
+  options.role = 9;
+  SimDisk path(world->outside(), disk(1), none, options);
+  path.start();
+  world->run_for(seconds(1));
+  const auto key =
+      disk::make_key(world->config(red).cluster, blue, disk::KeyRole::engine, Epoch(1));
+  const auto type = ports::ReservationType::write_exclusive_registrants_only;
+  path.register_key(key, [&](Status) {
+    path.preempt(key, disk(1).reservations().holder_key(), type, false,
+                 [&](Status) { path.release(key, type, [](Status) {}); });
+  });
+  world->run_for(seconds(1));
+  EXPECT_EQ("I12", violated());
+  path.end(true);
+}
+
+TEST_F(CheckersTest, I16_TwoNodesAtOneAddress) {
+  world->node(red).pause(world->now() + seconds(600));
+  const Instant limit = world->now() + seconds(30);
+  while (!world->node(blue).served(red).serving && world->step(limit)) {
+  }
+  world->run_for(seconds(1));
+  ASSERT_EQ("", violated());
+  world->node(red).falsify_lease(red, world->now() + seconds(60));
+  world->run_for(2 * Checkers::look_interval);
+  EXPECT_EQ("I16", violated());
 }
 
 TEST_F(CheckersTest, I17_AGivebackToANodeThatIsOff) {

@@ -26,7 +26,9 @@ constexpr Duration forgetful_blip_max = milliseconds(300);
 }  // namespace
 
 Faults::Faults(World& world, FaultPlan plan) : world_(world), plan_(std::move(plan)) {
-  world_.on_trace = [this](std::string_view who, std::string_view text) { hear(who, text); };
+  world_.on_trace.emplace_back([this, alive = alive_](std::string_view who, std::string_view text) {
+    if (*alive) hear(who, text);
+  });
   world_.interconnects().on_write_held = [this](NodeId node) {
     on_event(node, "seen.mirror_write_held");
   };
@@ -44,7 +46,6 @@ Faults::Faults(World& world, FaultPlan plan) : world_(world), plan_(std::move(pl
 
 Faults::~Faults() {
   *alive_ = false;
-  world_.on_trace = nullptr;
   world_.interconnects().on_write_held = nullptr;
 }
 

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -78,6 +80,41 @@ TEST(Run, LeavingOutKindsAndEventsKeepsTheRestOfThePlan) {
   for (std::size_t i = 0; i < plan.events.size(); ++i) {
     EXPECT_EQ(same.events[i].at, plan.events[i].at);
     EXPECT_EQ(same.events[i].chance, plan.events[i].chance);
+  }
+}
+
+TEST(Run, AFaultMayWaitForAnEvent) {
+  // Of all plans of some seeds: every kind waits for something somewhere, and says for what.
+  std::set<Fault> waiting;
+  std::set<std::string_view> events;
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    RunOptions options;
+    options.seed = seed;
+    Duration last{};
+    for (const auto& event : plan_of(options).events) {
+      EXPECT_GE(event.at, last);
+      last = event.at;
+      if (!event.trigger) continue;
+      waiting.insert(event.fault);
+      events.insert(event.trigger->event);
+      EXPECT_NE(std::string::npos, describe(event).find(event.trigger->event));
+    }
+  }
+  EXPECT_EQ(static_cast<std::size_t>(Fault::count), waiting.size());
+  EXPECT_EQ(trigger_names().size(), events.size());
+}
+
+TEST(Run, WhatAFaultWaitedForIsInTheTrace) {
+  for (std::uint64_t seed = 1;; ++seed) {
+    ASSERT_LT(seed, 20u);
+    RunOptions options;
+    options.seed = seed;
+    const auto result = run(options);
+    if (std::ranges::any_of(result.last_lines, [](const std::string& line) {
+          return line.find("fault") != std::string::npos && line.find(" ms after ") != line.npos;
+        })) {
+      return;
+    }
   }
 }
 

@@ -228,6 +228,11 @@ void SimNode::repeat_message(std::uint64_t which) {
   process_->post([this, message = std::move(message)] { interconnect_->deliver_again(message); });
 }
 
+void SimNode::falsify_lease(NodeId identity, Instant until) {
+  if (!engine_) return;
+  engine_->shared().lease_until[identity.value()].store(until.time_since_epoch().count());
+}
+
 void SimNode::freeze_state(Instant until) {
   if (interconnect_) interconnect_->freeze_state(until);
 }

@@ -63,6 +63,8 @@ class SimNode {
   void repeat_message(std::uint64_t which);
   // Until then the partner reads the state that this node shows now.
   void freeze_state(Instant until);
+  // Its engine takes its lease for valid until then.
+  void falsify_lease(NodeId identity, Instant until);
   // Starts a halted node again.
   void start_again();
   // From now on an operator starts it again whenever it has halted.

@@ -33,6 +33,7 @@ void SimNvram::commit(std::size_t offset, std::size_t size) {
 void SimNvram::lose_power(simulation::Random& random) {
   if (!persistent_) {
     ++forgotten_;
+    before_loss_ = visible_;
     return lose_everything();
   }
   for (std::size_t i = 0; i < visible_.size(); i += line) {

@@ -34,11 +34,14 @@ class SimNvram {
   void flip_bit(std::size_t offset, unsigned bit);
   // How often power took all of it, as it is ordinary memory.
   std::uint64_t forgotten() const { return forgotten_; }
+  // What it held when that happened last; empty: never.
+  Bytes before_loss() const { return before_loss_; }
 
  private:
   std::uint64_t forgotten_ = 0;
   std::vector<std::byte> visible_;
   std::vector<std::byte> durable_;
+  std::vector<std::byte> before_loss_;
   bool persistent_;
 };
 

@@ -227,7 +227,7 @@ void World::trace(std::string_view who, std::string_view text) {
   if (options_.print_trace) std::fprintf(stderr, "%s\n", line.c_str());
   if (lines_.size() >= kept_lines) lines_.pop_front();
   lines_.push_back(std::move(line));
-  if (on_trace) on_trace(who, text);
+  for (auto& listener : on_trace) listener(who, text);
 }
 
 std::vector<std::string> World::last_lines() const {

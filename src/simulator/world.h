@@ -110,7 +110,7 @@ class World {
 
   // A line of the trace: mixed into the hash, the last ones kept.
   void trace(std::string_view who, std::string_view text);
-  std::function<void(std::string_view who, std::string_view text)> on_trace;
+  std::vector<std::function<void(std::string_view who, std::string_view text)>> on_trace;
   std::vector<std::string> last_lines() const;
   static constexpr std::size_t kept_lines = 200;
 
