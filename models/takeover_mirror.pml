@@ -446,6 +446,7 @@ end:
   :: d_step { b == back_1 -> if :: HELD(1) == BY_B -> HOLD(1, BACK) :: else fi; b = back_2 }
   :: d_step { b == back_2 -> if :: HELD(2) == BY_B -> HOLD(2, BACK) :: else fi; b = up; confirmed = 0; checked = 0; known_stopped = 0 }
 
+  :: d_step { b == fence_0 && !TAKEN(BEST) -> b = up; checked = 0; known_stopped = 0 } /* the log is damaged: refused */
   :: d_step { b != off && crashes < CRASHES -> crashes++; end_b() }
   od
 }

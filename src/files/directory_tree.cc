@@ -69,7 +69,7 @@ Attempt<DirectoryTree::Path> DirectoryTree::descend(std::uint64_t key, std::uint
       return refuse(Outcome::io, good.error().message);
     }
     const std::uint8_t level = files::level(*bytes);
-    if (level < to_level) return damaged(file_, "a block without parent");
+    if (level < to_level) return damaged(file_, "a leaf where children belong");
     if (level == to_level) {
       path.number = expected.number;
       path.bytes = *bytes;
@@ -352,8 +352,8 @@ Attempt<void> DirectoryTree::give_back(std::vector<std::uint32_t> freed) {
   return set_blocks(left);
 }
 
-Attempt<void> DirectoryTree::move(std::uint32_t from, std::uint32_t to) {
-  auto bytes = draft_.block(file_, from);
+Attempt<DirectoryTree::Step> DirectoryTree::find_parent(std::uint32_t number) {
+  auto bytes = draft_.block(file_, number);
   if (!bytes) return std::unexpected(bytes.error());
   const std::uint8_t level = files::level(*bytes);
   if (level >= max_directory_level) return damaged(file_, "level");
@@ -361,16 +361,39 @@ Attempt<void> DirectoryTree::move(std::uint32_t from, std::uint32_t to) {
   if (!parent) return std::unexpected(parent.error());
   const std::size_t index = child_for(parent->bytes, low_key(*bytes));
   const Child child = child_at(parent->bytes, index);
-  if (child.number != from || child.low != low_key(*bytes)) {
-    return damaged(file_, "a block without parent");
+  if (child.number != number || child.low != low_key(*bytes)) {
+    return damaged(file_, "block " + std::to_string(number) + " has no parent");
   }
+  return Step{parent->number, index};
+}
+
+Attempt<void> DirectoryTree::move(std::uint32_t from, std::uint32_t to) {
+  auto parent = find_parent(from);
+  if (!parent) return std::unexpected(parent.error());
+  auto bytes = draft_.block(file_, from);
+  if (!bytes) return std::unexpected(bytes.error());
   auto target = change(to);
   if (!target) return std::unexpected(target.error());
   std::ranges::copy(*bytes, target->begin());
   set_number(*target, to);
   auto above = change(parent->number);
   if (!above) return std::unexpected(above.error());
-  set_child(*above, index, to);
+  set_child(*above, parent->index, to);
+  return {};
+}
+
+Attempt<void> DirectoryTree::check(std::uint32_t number) {
+  if (number == 0) {
+    auto path = descend(0, 0);  // looks through the root first
+    if (!path) return std::unexpected(path.error());
+    return {};
+  }
+  auto parent = find_parent(number);
+  if (!parent) return std::unexpected(parent.error());
+  auto bytes = draft_.block(file_, number);
+  if (!bytes) return std::unexpected(bytes.error());
+  auto path = descend(low_key(*bytes), level(*bytes));
+  if (!path) return std::unexpected(path.error());
   return {};
 }
 

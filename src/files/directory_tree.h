@@ -48,6 +48,9 @@ class DirectoryTree {
   // At least `key`; nothing: no more.
   Attempt<std::optional<Entry>> next(std::uint64_t key);
 
+  // Whether the block is in order, and where the tree says it is. Failures: io (it is not), busy.
+  Attempt<void> check(std::uint32_t number);
+
  private:
   struct Step {
     std::uint32_t number = 0;  // of an interior block
@@ -78,6 +81,8 @@ class DirectoryTree {
   Attempt<void> collapse_root(std::vector<std::uint32_t>& freed);
   Attempt<void> give_back(std::vector<std::uint32_t> freed);
   Attempt<void> move(std::uint32_t from, std::uint32_t to);
+  // The block that names another (not the root) as its child, and the index of it.
+  Attempt<Step> find_parent(std::uint32_t number);
 
   Draft& draft_;
   FileKey file_;

@@ -32,7 +32,7 @@ struct Listing {
 };
 
 struct ListRequest {
-  filesystem::FileKey directory;
+  filesystem::FileKey directory{};
   std::uint64_t cookie = cookie_start;
   std::size_t limit = max_listed;  // names; not more than the bounds above are returned
   bool inodes = false;

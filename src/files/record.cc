@@ -28,12 +28,10 @@ struct Header {
 template <class F>
 void header(auto& r, F&& f) {
   using R = std::remove_cvref_t<decltype(r)>;
-  if constexpr (requires { r.to_directory; }) {
-    f.inode(r.directory);
+  if constexpr (std::is_same_v<R, CreateVdisk>) {
+    f.directory(r.volume, r.directory);
   } else if constexpr (requires { r.file.inode; }) {
     f.inode(r.file);
-  } else if constexpr (std::is_same_v<R, CreateVdisk>) {
-    f.directory(r.volume, r.directory);
   } else {
     f.inode(r.directory);
   }

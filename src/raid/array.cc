@@ -55,6 +55,13 @@ void Array::Impl::end(std::uint64_t id, Status status) {
   });
 }
 
+std::shared_ptr<Join> Array::Impl::join(Finish done) {
+  return std::make_shared<Join>(
+      [self = shared_from_this(), done = std::move(done)](Status status) mutable {
+        if (!self->closed) done(std::move(status));
+      });
+}
+
 void Array::Impl::event(const std::string& text) {
   if (!closed && owner.event) owner.event(text);
 }

@@ -6,7 +6,7 @@ namespace duet::raid {
 void Array::Impl::flush(Finish done) {
   mend_torn([self = shared_from_this(), done = std::move(done)](Status mended) mutable {
     if (!mended) return done(std::move(mended));
-    auto join = std::make_shared<Join>([self, done = std::move(done)](Status status) mutable {
+    auto join = self->join([self, done = std::move(done)](Status status) mutable {
       if (!status) return done(std::move(status));
       self->ensure_noted(std::move(done));
     });
@@ -18,7 +18,7 @@ void Array::Impl::flush(Finish done) {
 
 void Array::Impl::flush_group(std::uint16_t group, Finish done) {
   const std::uint64_t start = ++operation;
-  auto join = std::make_shared<Join>(
+  auto join = this->join(
       [self = shared_from_this(), group, start, done = std::move(done)](Status status) mutable {
         if (status) self->group_flushed(group, start);
         done(std::move(status));
@@ -77,7 +77,7 @@ void Array::Impl::write_everywhere(std::uint64_t block, const Slice& data, ports
     return end(id, fail(ErrorCode::invalid, "not in the fixed blocks of the members"));
   }
   const std::uint64_t version = layout_version;
-  auto join = std::make_shared<Join>([self = shared_from_this(), id, version](Status status) {
+  auto join = this->join([self = shared_from_this(), id, version](Status status) {
     if (status && version != self->layout_version) {
       status = fail(ErrorCode::busy, "the layout has changed");
     }

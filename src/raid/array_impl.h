@@ -72,6 +72,8 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   std::uint64_t begin(ports::Done<void> done);  // to be ended by end(), or by close()
   void end(std::uint64_t operation, Status status);
   void event(const std::string& text);
+  // The end of steps that run side by side; nothing follows after close().
+  std::shared_ptr<Join> join(Finish done);
   Status stopped() const;  // the error of an operation that cannot go on
   void close();
   void fence(const Error& error);

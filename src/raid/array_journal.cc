@@ -7,7 +7,7 @@ namespace duet::raid {
 
 void Array::Impl::journal(std::uint16_t group, std::vector<JournalStripe> stripes, const void* wave,
                           Finish done) {
-  auto join = std::make_shared<Join>(std::move(done));
+  auto join = this->join(std::move(done));
   for (std::size_t at = 0; at < stripes.size(); at += max_record_stripes) {
     const auto count = std::min(stripes.size() - at, max_record_stripes);
     JournalRecord record{generation, ++sequence, {}, {}};
@@ -96,7 +96,7 @@ void Array::Impl::write_copies(std::uint16_t group, std::uint64_t block,
   const std::size_t size = (bytes.size() + block_size - 1) / block_size * block_size;
   bytes.resize(size);
   const Slice data = copy_to_slice(bytes);
-  auto join = std::make_shared<Join>(std::move(done));
+  auto join = this->join(std::move(done));
   const Columns of = groups[group];  // may change on the way
   std::vector<std::uint32_t> holders;
   for (const bool here : {true, false}) {
@@ -143,7 +143,7 @@ void Array::Impl::ensure_noted(Finish done) {
     }
   }
   auto written = std::make_shared<std::map<std::uint16_t, JournalRecord>>(std::move(records));
-  auto join = std::make_shared<Join>(
+  auto join = this->join(
       [self = shared_from_this(), written, done = std::move(done)](Status status) mutable {
         if (!status) return done(std::move(status));
         for (const auto& [group, record] : *written) {

@@ -57,7 +57,7 @@ void Array::Impl::drop_member(std::uint32_t number, const std::string& why) {
 
 void Array::Impl::open_group(std::uint16_t group) {
   states[group].opening = true;
-  auto join = std::make_shared<Join>([self = shared_from_this(), group](Status) {
+  auto join = this->join([self = shared_from_this(), group](Status) {
     // A failure shows when the group is written.
     self->states[group].opening = false;
     for (ports::Task& task : std::exchange(self->states[group].when_open, {})) task();

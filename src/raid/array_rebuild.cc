@@ -84,8 +84,8 @@ void Array::Impl::rebuild_rows(const std::shared_ptr<Rebuild>& rebuild) {
 
 void Array::Impl::rebuild_locked(const std::shared_ptr<Rebuild>& rebuild) {
   auto self = shared_from_this();
-  auto join = std::make_shared<Join>(
-      [self, rebuild](Status status) { self->rebuild_step_ended(rebuild, status); });
+  auto join =
+      this->join([self, rebuild](Status status) { self->rebuild_step_ended(rebuild, status); });
   if (!rebuild_goes_on(*rebuild)) return;
   const std::uint32_t column = column_of(layout.members[rebuild->member], rebuild->of->geometry);
   const ColumnMask bit = ColumnMask{1} << column;

@@ -45,7 +45,7 @@ void Array::Impl::recover(std::uint64_t number, std::vector<Slice> records,
   for (const Slice& record : records) {
     if (!take_record(recovery, record)) event("a stripe journal record of the log is damaged");
   }
-  auto join = std::make_shared<Join>([self = shared_from_this(), recovery](Status status) {
+  auto join = this->join([self = shared_from_this(), recovery](Status status) {
     if (!status) return self->end(recovery->id, std::move(status));
     self->apply_records(recovery);
   });
@@ -85,7 +85,7 @@ void Array::Impl::read_journal_blocks(const std::shared_ptr<Recovery>& recovery,
                                       std::uint32_t member, const std::shared_ptr<Join>& join) {
   auto area = make_buffer(journal_size);
   auto self = shared_from_this();
-  auto all = std::make_shared<Join>(
+  auto all = this->join(
       [self, recovery, area, join](Status) { self->take_journal(recovery, area.slice()); });
   for (std::uint64_t block = note_slots; block < reserved_blocks; ++block) {
     auto part = make_raw_buffer(block_size);
@@ -170,7 +170,7 @@ void Array::Impl::apply_records(const std::shared_ptr<Recovery>& recovery) {
 
 // Records that decided once must not decide again: they may be of another pool.
 void Array::Impl::erase_journals(std::uint64_t from, Finish done) {
-  auto join = std::make_shared<Join>(std::move(done));
+  auto join = this->join(std::move(done));
   if (!running()) return join->add(stopped());
   const std::vector<Slice> zeros(reserved_blocks - from, zero_block());
   for (std::uint32_t member = 0; member < layout.members.size(); ++member) {

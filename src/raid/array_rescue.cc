@@ -53,7 +53,9 @@ void Array::Impl::rescue_try(const std::shared_ptr<Rescue>& rescue) {
     return rescue_failed(rescue, {away ? ErrorCode::disconnected : ErrorCode::io_error,
                                   away ? "its disk is away" : "no redundancy"});
   }
-  read_stripe(rescue->run->of, rescue->key, rescue->column(), rescue->column(),
+  // A disk that is away for a moment may answer for itself.
+  const bool back = rescue->trouble == Trouble::away && !rescue->hedged;
+  read_stripe(rescue->run->of, rescue->key, rescue->column(), back ? 0 : rescue->column(),
               [self = shared_from_this(), rescue](Result<StripeImage> image) {
                 self->rescue_image(rescue, std::move(image));
               });
@@ -95,8 +97,8 @@ void Array::Impl::rescue_found(const std::shared_ptr<Rescue>& rescue, const Stri
   // A torn stripe has no parity to repair; its next write brings it.
   const bool torn = open != states[run->group].open.end() && open->second.torn != 0;
   if (torn) wrong &= run->of->geometry.data_mask() & ~open->second.torn;
-  auto join = std::make_shared<Join>(
-      [self = shared_from_this(), rescue](Status) { self->locks.unlock(rescue->key); });
+  auto join =
+      this->join([self = shared_from_this(), rescue](Status) { self->locks.unlock(rescue->key); });
   for (std::uint32_t column = 0; column < run->of->geometry.columns(); ++column) {
     const std::uint32_t member = run->of->members[column];
     if ((wrong >> column & 1) == 0 || !readable(member, stripe_of(rescue->key))) continue;

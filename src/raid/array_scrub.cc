@@ -61,7 +61,7 @@ void Array::Impl::scrub_rows() {
 
 void Array::Impl::scrub_locked(const Columns& of) {
   auto self = shared_from_this();
-  auto join = std::make_shared<Join>([self](Status) { self->scrub_step_ended(); });
+  auto join = this->join([self](Status) { self->scrub_step_ended(); });
   for (std::uint64_t row = scrub->row; row < scrub->end; ++row) {
     auto open = states[scrub->group].open.find(row);
     const bool torn = open != states[scrub->group].open.end() && open->second.torn != 0;
@@ -78,30 +78,29 @@ void Array::Impl::scrub_row(const Columns& of, std::uint64_t row, const StripeIm
   const Geometry& geometry = of->geometry;
   // What was on a medium that could not be read has been made from the others.
   ColumnMask wrong = image.bad;
-  std::vector<Slice> good(geometry.columns());
-  for (std::uint32_t i = 0; i < good.size(); ++i) good[i] = image.columns[i].slice();
+  std::vector<OwnedBuffer> good = image.columns;
   if (image.present == geometry.all()) {
-    ParitySum sum;
-    for (std::uint32_t i = 0; i < geometry.data; ++i) sum.add(i, image.columns[i].bytes.data());
-    auto parity = make_raw_buffer(std::size_t{geometry.parity} * block_size);
-    sum.store(parity.bytes.data(),
-              geometry.parity == 2 ? parity.bytes.data() + block_size : nullptr, block_size);
-    for (std::uint32_t i = 0; i < geometry.parity; ++i) {
-      const Bytes block = parity.bytes.subspan(std::size_t{i} * block_size, block_size);
-      Slice& column = good[geometry.data + i];
-      if (std::ranges::equal(block, column.bytes)) continue;
-      wrong |= ColumnMask{1} << (geometry.data + i);
-      column = {parity.owner, block};
+    std::vector<std::byte*> columns;
+    for (const OwnedBuffer& column : image.columns) columns.push_back(column.bytes.data());
+    const Mismatch mismatch = compare(geometry, columns, block_size);
+    wrong = mismatch.columns;
+    for (std::uint32_t i = 0; i < columns.size(); ++i) {
+      if ((wrong >> i & 1) == 0) continue;
+      good[i] = make_raw_buffer(block_size);
+      columns[i] = good[i].bytes.data();
     }
     if (wrong != 0) {
+      reconstruct(geometry, columns, wrong, block_size);
       ++scrub->mismatches;
-      event("parity of stripe " + std::to_string(row) + " was wrong and has been repaired");
+      event("stripe " + std::to_string(row) + " of group " + std::to_string(scrub->group) +
+            (mismatch.located ? ": a block that disagreed with the others has been repaired"
+                              : ": parity has been made from data again"));
     }
   }
   for (std::uint32_t i = 0; i < good.size(); ++i) {
     if ((wrong >> i & 1) == 0) continue;
     const std::uint32_t member = of->members[i];
-    write_member(member, row, {good[i]}, false,
+    write_member(member, row, {good[i].slice()}, false,
                  [self = shared_from_this(), join, member](Status s) {
                    if (s) ++self->members[member].repaired;
                  });

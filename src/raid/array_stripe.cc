@@ -49,8 +49,7 @@ void Array::Impl::try_stripe(const std::shared_ptr<StripeRead>& read) {
   // All of what is wanted, or else all there is.
   const bool direct = (read->want & ~(can | read->image.present)) == 0;
   const ColumnMask ask = (direct ? read->want & can : can) & ~read->image.present;
-  auto join = std::make_shared<Join>(
-      [self = shared_from_this(), read](Status) { self->stripe_arrived(read); });
+  auto join = this->join([self = shared_from_this(), read](Status) { self->stripe_arrived(read); });
   for (std::uint32_t column = 0; column < geometry.columns(); ++column) {
     if ((ask >> column & 1) == 0) continue;
     const std::uint32_t member = read->of->members[column];

@@ -141,7 +141,7 @@ void Array::Impl::widen(StripeWrite& stripe, const Geometry& geometry) {
 
 void Array::Impl::prepare_wave(const std::shared_ptr<Wave>& wave) {
   wave->work.resize(wave->stripes.size());
-  auto join = std::make_shared<Join>([self = shared_from_this(), wave](Status status) {
+  auto join = this->join([self = shared_from_this(), wave](Status status) {
     if (!status) return self->release_wave(wave, status);
     self->journal_wave(wave);
   });
@@ -211,7 +211,7 @@ void Array::Impl::prepare_mend(const std::shared_ptr<Wave>& wave, std::size_t in
   auto image = std::make_shared<StripeImage>();
   image->columns.resize(wave->of->geometry.columns());
   auto self = shared_from_this();
-  auto arrived = std::make_shared<Join>(
+  auto arrived = this->join(
       [self, wave, index, image, join](Status) { self->mend_with(wave, index, *image); });
   const std::uint64_t row = stripe_of(wave->stripes[index].key);
   for (std::uint32_t column = 0; column < wave->of->geometry.data; ++column) {
@@ -335,7 +335,7 @@ void Array::Impl::issue_wave(const std::shared_ptr<Wave>& wave) {
       entry.untouched = work.untouched;
     }
   }
-  auto join = std::make_shared<Join>(
+  auto join = this->join(
       [self = shared_from_this(), wave](Status status) { self->end_wave(wave, status); });
   for (ColumnWrite& write : merge_writes(wave->stripes, 0)) {
     write_member(wave->of->members.at(write.column), write.block, std::move(write.data), false,

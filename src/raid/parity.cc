@@ -2,9 +2,11 @@
 
 #include <isa-l/erasure_code.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "base/assert.h"
 
@@ -99,6 +101,30 @@ void solve_two(const Geometry& geometry, std::span<std::byte* const> columns, st
   row.store(columns[x], size);
 }
 
+bool is_zero(const std::vector<std::byte>& bytes) {
+  return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+// The column x for which q = g^x p everywhere, if there is one.
+std::optional<std::uint32_t> locate(const std::vector<std::byte>& p,
+                                    const std::vector<std::byte>& q, std::uint32_t data) {
+  std::uint32_t found = data;
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    const auto from = static_cast<Weight>(p[i]);
+    const auto to = static_cast<Weight>(q[i]);
+    if ((from == 0) != (to == 0)) return {};
+    if (from == 0) continue;
+    if (found == data) {
+      found = 0;
+      while (found < data && multiply(power_of_g[found], from) != to) ++found;
+      if (found == data) return {};
+    } else if (multiply(power_of_g[found], from) != to) {
+      return {};
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 void ParitySum::add(std::uint32_t data_column, const std::byte* block) {
@@ -156,6 +182,25 @@ void reconstruct(const Geometry& geometry, std::span<std::byte* const> columns, 
   if (geometry.parity == 2 && (missing >> (geometry.data + 1) & 1) != 0) {
     q.store(columns[geometry.data + 1], size);
   }
+}
+
+Mismatch compare(const Geometry& geometry, std::span<const std::byte* const> columns,
+                 std::size_t size) {
+  ParitySum sum;
+  for (std::uint32_t i = 0; i < geometry.data; ++i) sum.add(i, columns[i]);
+  sum.add_sum(columns[geometry.data], geometry.parity == 2 ? columns[geometry.data + 1] : nullptr);
+  std::vector<std::byte> p(size);
+  std::vector<std::byte> q(geometry.parity == 2 ? size : 0);
+  sum.store(p.data(), q.empty() ? nullptr : q.data(), size);
+  const ColumnMask p_bit = ColumnMask{1} << geometry.data;
+  const bool p_right = is_zero(p);
+  const bool q_right = is_zero(q);
+  if (p_right && q_right) return {};
+  if (geometry.parity == 1) return {p_bit, false};
+  if (q_right) return {p_bit, true};
+  if (p_right) return {p_bit << 1, true};
+  if (auto column = locate(p, q, geometry.data)) return {ColumnMask{1} << *column, true};
+  return {geometry.parity_mask(), false};
 }
 
 }  // namespace duet::raid

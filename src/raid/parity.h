@@ -46,4 +46,14 @@ class ParitySum {
 void reconstruct(const Geometry& geometry, std::span<std::byte* const> columns, ColumnMask missing,
                  std::size_t size);
 
+// What is to be made from the other columns so that all agree.
+struct Mismatch {
+  ColumnMask columns = 0;
+  bool located = false;  // they are the wrong ones for sure; else it is parity, whatever was wrong
+};
+// Requires: all columns, none null. Single parity cannot tell which column is wrong; double parity
+// can if it is only one.
+Mismatch compare(const Geometry& geometry, std::span<const std::byte* const> columns,
+                 std::size_t size);
+
 }  // namespace duet::raid
