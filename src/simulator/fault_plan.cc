@@ -141,7 +141,7 @@ class Stories {
   void tell(Duration at) {
     at_ = at;
     const NodeId node(static_cast<std::uint8_t>(1 + random_.below(2)));
-    switch (random_.below(7)) {
+    switch (random_.below(11)) {
       case 0:
         return unmirrored_and_alone(node);
       case 1:
@@ -154,6 +154,14 @@ class Stories {
         return power_fails_everywhere(node);
       case 5:
         return damaged_mirror(node);
+      case 6:
+        return race_for_the_disks(node);
+      case 7:
+        return cancelled_move(node);
+      case 8:
+        return giveback_goes_wrong(node);
+      case 9:
+        return late_mirror_write(node);
       default:
         return partner_in_the_middle(node);
     }
@@ -240,6 +248,64 @@ class Stories {
     add(Fault::mirror_bit_flip, node, {}, {});
     add(end_of_node(), node, between(std::chrono::microseconds(10), milliseconds(100)),
         between(seconds(1), seconds(10)));
+  }
+
+  // A node boots while its partner, which cannot reach it, makes up its mind to take over.
+  void race_for_the_disks(NodeId node) {
+    const NodeId partner = partner_of(node);
+    add(Fault::link_cut, node, {}, between(seconds(3), seconds(10)));
+    add(Fault::supervisor_crash, node, between(std::chrono::microseconds(1), milliseconds(500)),
+        {});
+    const bool slow = random_.chance(2, 3);
+    if (slow) add(Fault::disk_slow, node, {}, between(seconds(2), seconds(5)));
+    if (random_.chance(1, 2)) {
+      add_after(random_.chance(1, 2) ? "takeover.window_closed" : "takeover.fenced", partner,
+                random_.chance(1, 2) ? Fault::disk_slow : Fault::pause_supervisor,
+                random_.chance(1, 2) ? node : partner,
+                between(std::chrono::microseconds(10), milliseconds(20)),
+                between(milliseconds(20), seconds(1)));
+    }
+    // An operator who is in a hurry hits the very moment of the boot.
+    if (random_.chance(1, 2)) {
+      add_after("engine.ready", node, Fault::operator_takeover, partner,
+                between(std::chrono::microseconds(10), milliseconds(400)), {});
+    }
+  }
+
+  void cancelled_move(NodeId node) {
+    const NodeId partner = partner_of(node);
+    add(random_.chance(1, 2) ? Fault::operator_takeover_self : Fault::operator_takeover,
+        random_.chance(1, 2) ? node : partner, {}, {});
+    for (NodeId who : {node, partner}) {
+      constexpr std::array<std::string_view, 4> steps{"takeover.counting_down",
+                                                      "departure.handing_over", "handover.draining",
+                                                      "departure.handed_over"};
+      add_after(steps[random_.below(steps.size())], who, Fault::operator_cancel,
+                random_.chance(1, 2) ? node : partner,
+                between(std::chrono::microseconds(10), milliseconds(10)), {});
+    }
+  }
+
+  void giveback_goes_wrong(NodeId node) {
+    const NodeId partner = partner_of(node);
+    constexpr std::array<std::string_view, 4> steps{"giveback.stopping", "giveback.stopped",
+                                                    "giveback.mailbox_written", "giveback.retake"};
+    constexpr std::array accidents{Fault::disk_hang, Fault::disk_errors, Fault::path_cut,
+                                   Fault::disk_slow};
+    add(Fault::supervisor_crash, node, {}, {});
+    add_after(steps[random_.below(3)], partner, accidents[random_.below(accidents.size())], node,
+              between(std::chrono::microseconds(10), milliseconds(5)),
+              between(milliseconds(100), seconds(25)));
+    if (random_.chance(1, 2)) {
+      add_after(steps[random_.below(3)], partner, end_of_node(), node,
+                between(std::chrono::microseconds(10), milliseconds(20)),
+                between(milliseconds(500), seconds(10)));
+    }
+    if (random_.chance(1, 2)) {
+      add_after(steps[1 + random_.below(3)], partner, Fault::pause_engine, partner,
+                between(std::chrono::microseconds(10), milliseconds(20)),
+                between(milliseconds(500), seconds(10)));
+    }
   }
 
   // A planned move, and an accident at one of its steps.

@@ -56,6 +56,10 @@ void SimNode::power_off() {
   nvram_.lose_power(random_);
 }
 
+void SimNode::keep_off(Instant until) {
+  off_until_ = std::max(off_until_, until);
+}
+
 void SimNode::kill_supervisor() {
   if (!supervisor_) return;
   world_.trace(name(), "the supervisor dies");
@@ -76,7 +80,9 @@ void SimNode::start_again() {
 }
 
 void SimNode::boot_soon(Duration delay) {
-  world_.outside().at(world_.now() + delay, [this, start = ++starts_] {
+  const Instant when = std::max(world_.now() + delay, off_until_);
+  world_.outside().at(when, [this, start = ++starts_] {
+    if (start == starts_ && world_.now() < off_until_) return boot_soon({});
     if (start == starts_ && powered_ && !supervisor_) boot();
   });
 }
@@ -219,6 +225,10 @@ void SimNode::heal() {
   if (process_) process_->heal();
   if (engine_running()) engine_->process()->heal();
   wall_clock_step = {};
+  if (world_.now() < off_until_) {
+    off_until_ = {};
+    if (powered_ && !supervisor_ && !halted_) boot_soon({});
+  }
   freeze_state(world_.now());
 }
 

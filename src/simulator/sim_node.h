@@ -47,12 +47,15 @@ class SimNode {
   SimNvram& nvram() { return nvram_; }
   bool halted() const { return halted_; }
   bool daemon_running() const { return supervisor_ != nullptr; }
+  // What it is told now it hears much later.
+  bool standing_still() const { return process_ != nullptr && process_->paused(); }
   SimInterconnect* interconnect() { return interconnect_.get(); }
 
   // ---- what faults and operators do ----
-  void power_on();         // boots after a while
-  void power_off();        // everything at once
-  void kill_supervisor();  // and the engine with it; both start again after a while
+  void power_on();               // boots after a while
+  void power_off();              // everything at once
+  void keep_off(Instant until);  // no daemon starts before
+  void kill_supervisor();        // and the engine with it; both start again after a while
   void kill_engine(const std::string& how);
   void pause(Instant until);  // the whole machine
   void pause_engine(Instant until);
@@ -89,6 +92,7 @@ class SimNode {
   bool powered_ = false;
   bool halted_ = false;
   bool keep_running_ = false;
+  Instant off_until_{};
   std::uint64_t starts_ = 0;
   std::unique_ptr<Process> process_;  // the supervisor
   std::unique_ptr<SimEngineProcess> engine_;

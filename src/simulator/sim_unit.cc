@@ -284,8 +284,10 @@ bool SimUnit::spoil(disk::Area area, unsigned& lost, unsigned& misdirected, std:
   }
   if (misdirected > 0) {
     --misdirected;
+    // To one of the first two blocks, where copies and slots are, or anywhere.
     auto places = (area.size - data.size()) / disk::area_block_size + 1;
-    store(area.offset + random_.below(places) * disk::area_block_size, data, true);
+    auto place = random_.below(random_.chance(1, 2) ? std::min<std::uint64_t>(places, 2) : places);
+    store(area.offset + place * disk::area_block_size, data, true);
     return true;
   }
   return false;
