@@ -99,6 +99,9 @@ class Array {
   // right where a consistency point was interrupted. `records`: stripe journal records from the
   // log; the array reads those on its disks. `generation`: of the superblock on the disks; records
   // of consistency points up to it are ignored. Writes; requires that we are fenced in.
+  // If a member is not present then: it may bear a superblock of generation + 1 that no other disk
+  // has, of a consistency point whose blocks will now be overwritten. So the owner first brings out
+  // a superblock of a higher generation than that (not over the one in force), then calls write().
   void recover(std::uint64_t generation, std::vector<Slice> records, ports::Done<void> done);
 
   // Any number of blocks; neighbours on a disk that are neighbours in the list become one read.

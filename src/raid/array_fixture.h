@@ -146,9 +146,17 @@ struct Pool {
   Status recover() {
     std::vector<Slice> slices;
     for (const auto& record : records) slices.push_back(copy_to_slice(record));
-    return wait([&](ports::Done<void> done) {
+    auto status = wait([&](ports::Done<void> done) {
       array->recover(generation, std::move(slices), std::move(done));
     });
+    if (!status) return status;
+    const auto reports = array->report();
+    const bool all = std::ranges::all_of(reports, [](const MemberReport& r) { return r.present; });
+    if (all || !skips_generation) return {};
+    // A disk that is away may bear the superblock of the next generation, and nobody else. It must
+    // never count again. An odd step, so that the superblock in force is not the one overwritten.
+    generation += 2;
+    return commit();
   }
   Status reopen() {
     boot();
@@ -291,6 +299,7 @@ struct Pool {
   std::unique_ptr<Array> array;
   Nvram nvram = Nvram::absent;
   bool automatic_spares = false;
+  bool skips_generation = true;
   Duration patience = seconds(2);
   std::vector<std::vector<std::byte>> records;  // in the NVRAM
   std::uint64_t generation = 0;                 // of the superblock

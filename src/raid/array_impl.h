@@ -29,6 +29,7 @@ inline constexpr std::size_t max_open_stripes = 8192;   // of a group, then a fl
 inline constexpr std::size_t max_reads_under_way = 64;  // disk reads of one call
 inline constexpr std::uint64_t rows_per_step = 64;      // of rebuild and scrub
 inline constexpr std::uint64_t rows_per_look = 4096;    // asked for live blocks in one go
+inline constexpr Duration rebuild_retry_delay = seconds(1);
 inline constexpr Duration publish_interval = seconds(2);
 inline constexpr Duration reconnect_delay = milliseconds(100);
 

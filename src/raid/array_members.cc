@@ -158,6 +158,9 @@ void Array::set_automatic_spares(bool on) {
 void Array::disk_returned(const Disk& disk) {
   if (disk.port == nullptr) return;
   auto& device = impl_->devices[disk.id];
+  const bool known =
+      device && device->disk().port == disk.port && device->disk().data_offset == disk.data_offset;
+  if (known) return impl_->start_rebuilds();  // what is under way goes on
   if (device) device->give_up();
   device = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
   impl_->start_rebuilds();

@@ -142,6 +142,8 @@ class Model {
     const std::uint32_t member = any_member();
     const std::uint64_t row = random_.below(row_count);
     const bool live = pool_.committed.contains(pool_.at(member, row));
+    // A rebuild takes blocks as they are; their checksums are known to the owner only.
+    if (pool_.array->rebuild_progress().running) return;
     if (spare_room() == 0 || (spare_room() < parity_ && !live)) return;
     const Member& now = pool_.array->layout().members[member];
     if (now.state != MemberState::in_sync || pool_.absent.contains(now.disk.bytes[0] - 1u)) return;

@@ -37,8 +37,13 @@ void Array::Impl::unlock_rows(std::uint16_t group, std::uint64_t from, std::uint
 void Array::Impl::rebuild_next(std::uint16_t group) {
   states[group].rebuilding = false;
   if (!running()) return;
+  bool away = false;
   for (const std::uint32_t member : groups[group]->members) {
-    if (layout.members[member].state != MemberState::rebuilding || !reachable(member)) continue;
+    if (layout.members[member].state != MemberState::rebuilding) continue;
+    if (!reachable(member)) {
+      away = away || device_of(member) != nullptr;
+      continue;
+    }
     states[group].rebuilding = true;
     auto rebuild = std::make_shared<Rebuild>();
     rebuild->group = group;
@@ -51,6 +56,12 @@ void Array::Impl::rebuild_next(std::uint16_t group) {
     write_member(member, note_slots, zeros, true,
                  [self = shared_from_this(), rebuild](Status) { self->rebuild_rows(rebuild); });
     return;
+  }
+  // Until it is back, or fails by the first write that it misses.
+  if (away) {
+    states[group].rebuilding = true;
+    scheduler.at(scheduler.now() + rebuild_retry_delay,
+                 [self = shared_from_this(), group] { self->rebuild_next(group); });
   }
 }
 

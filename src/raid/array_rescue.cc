@@ -68,6 +68,12 @@ void Array::Impl::rescue_image(const std::shared_ptr<Rescue>& rescue, Result<Str
   if (crc32c(image->columns[column].bytes) == rescue->crc) {
     return rescue_found(rescue, *image, rescue->column() | image->bad);
   }
+  if ((image->present & rescue->column()) != 0) {
+    // It came back, and is wrong: from the others, then.
+    ++members[rescue->run->of->members[column]].read_errors;
+    rescue->trouble = Trouble::wrong;
+    return rescue_try(rescue);
+  }
   const ColumnMask missing = geometry.all() & ~image->present;
   for (std::uint32_t suspect = 0; suspect < geometry.columns(); ++suspect) {
     const ColumnMask bit = ColumnMask{1} << suspect;

@@ -64,8 +64,10 @@ class Device : public std::enable_shared_from_this<Device> {
   std::deque<Pointer> writes_;
   std::size_t reading_ = 0;
   std::size_t writing_ = 0;
-  std::uint64_t written_ = 0;  // writes through the cache's front so far
-  std::uint64_t flushed_ = 0;  // of them, known to be on the medium
+  // Writes into the cache so far, and of them, known to be on the medium. Who had the disk before
+  // may have left something in its cache.
+  std::uint64_t written_ = 1;
+  std::uint64_t flushed_ = 0;
   bool given_up_ = false;
 };
 
