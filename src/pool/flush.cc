@@ -14,6 +14,15 @@ namespace duet::pool {
 
 Flush::Flush(Pool& pool) : pool_(pool) {}
 
+void Flush::stop() {
+  stopped_ = true;
+  for (auto& result : std::exchange(order_results_, {})) {
+    pool_.scheduler_.post([done = std::move(result.first)]() mutable {
+      done(fail(ErrorCode::cancelled, "the pool was closed or lost"));
+    });
+  }
+}
+
 // ---- common steps ----
 
 // A callback that counts only while this consistency point goes on.
@@ -214,6 +223,16 @@ void Flush::give_up(VolumeId id, const BlockPointer& pointer, Generation newest,
 void Flush::start() {
   freeze();
   soon([this] { next_file(); });
+}
+
+// The slot of the superblock in force is left alone, and that of the next generation overwritten.
+void Flush::start_bare(ports::Done<void> done) {
+  next_ = pool_.superblock_;
+  next_.generation += 3;
+  next_.epoch = pool_.epoch_;
+  zombies_ = pool_.zombies_;
+  order_results_.emplace_back(std::move(done), Status{});
+  soon([this] { write_superblock(); });
 }
 
 void Flush::freeze() {

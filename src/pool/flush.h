@@ -27,8 +27,10 @@ class Flush : public std::enable_shared_from_this<Flush>, private TreeHost {
   explicit Flush(Pool& pool);
   // Takes what waits in the pool, in the same turn, and makes it true on the disks.
   void start();
+  // Nothing but a superblock, several generations on: see Pool::activate.
+  void start_bare(ports::Done<void> done);
   // Nothing more happens; who waits is told `cancelled` by the pool.
-  void stop() { stopped_ = true; }
+  void stop();
   // What disks had in their caches may be gone.
   void write_again() { write_again_ = true; }
 

@@ -201,6 +201,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   Status read_zombies();
   void loaded(const std::shared_ptr<Loading>& loading, Status status);
   void forget();
+  bool lacks_a_member() const;
   void make_root_directories();
   void make_root_directory(VolumeId volume);
 

@@ -203,6 +203,9 @@ void Array::flush(ports::Done<void> done) {
 void Array::write_everywhere(std::uint64_t block, Slice data, ports::Done<void> done) {
   impl_->write_everywhere(block, data, std::move(done));
 }
+const WriteFigures& Array::write_figures() const {
+  return impl_->write_figures;
+}
 const Layout& Array::layout() const {
   return impl_->layout;
 }

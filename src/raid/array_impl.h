@@ -293,6 +293,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   Options options;
   Owner owner;
   Layout layout;
+  WriteFigures write_figures;
   std::uint64_t layout_version = 0;
   std::vector<Columns> groups;
   std::deque<GroupState> states;  // by group
