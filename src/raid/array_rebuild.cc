@@ -48,7 +48,7 @@ void Array::Impl::rebuild_next(std::uint16_t group) {
     auto rebuild = std::make_shared<Rebuild>();
     rebuild->group = group;
     rebuild->member = member;
-    rebuild->disk = layout.members[member].disk;
+    rebuild->incarnation = members[member].incarnation;
     rebuild->row = std::max(members[member].valid, reserved_blocks);
     rebuild->published = scheduler.now();
     // It may bear the stripe journal of another pool.
@@ -67,8 +67,8 @@ void Array::Impl::rebuild_next(std::uint16_t group) {
 
 bool Array::Impl::rebuild_goes_on(const Rebuild& rebuild) const {
   const Member& member = layout.members[rebuild.member];
-  return running() && member.state == MemberState::rebuilding && member.disk == rebuild.disk &&
-         reachable(rebuild.member);
+  return running() && member.state == MemberState::rebuilding &&
+         members[rebuild.member].incarnation == rebuild.incarnation && reachable(rebuild.member);
 }
 
 void Array::Impl::rebuild_rows(const std::shared_ptr<Rebuild>& rebuild) {
