@@ -21,6 +21,13 @@
 
 namespace duet::files {
 
+// Tests do less of everything under a sanitizer.
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 inline constexpr VolumeId test_volume{1};
 inline constexpr FileKey test_root{test_volume, filesystem::root_directory};
 
