@@ -479,6 +479,8 @@ void Pool::forget() {
   changed_.clear();
   volumes_.clear();
   changed_volumes_.clear();
+  next_inode_before_.clear();
+  held_.clear();
   luns_.clear();
   zombies_.clear();
   dirty_cost_ = dirty_blocks_ = flushing_blocks_ = 0;
