@@ -93,7 +93,7 @@ def main():
     during, outside = latency(arguments.seconds)
     measured += [("p99_during_cp", during, "us", "reported"), ("p99_outside_cp", outside, "us", "reported"),
                  ("p99_during_cp_over_outside", during / outside, "", "<= 2")]
-    measured += of_pool(pair_module.binaries() / "duet-storage-bench",
+    measured += of_pool(pair_module.bin_directory() / "duet-storage-bench",
                         ["--files", str(arguments.files), "--snapshots", str(arguments.snapshots)])
     for name, value, unit, aim in measured:
         print(f"{name:<34} {value:>12.4g} {unit:<5} {aim}")
