@@ -50,7 +50,11 @@ std::string Checker::Impl::describe(const Item& item) const {
   }
   std::string text =
       where + " of inode " + std::to_string(item.inode.value()) + " of " + name_of(item.volume);
-  if (auto lun = lun_names_.find({item.volume, item.inode}); lun != lun_names_.end()) {
+  // What a snapshot shows of a LUN has the LUN's name.
+  auto image = volumes_.find(item.volume);
+  const bool snapshot = image != volumes_.end() && image->second.kind == VolumeKind::snapshot;
+  const FileKey key{snapshot ? image->second.parent : item.volume, item.inode};
+  if (auto lun = lun_names_.find(key); lun != lun_names_.end()) {
     text += " (LUN " + lun->second + ")";
   }
   return text;
