@@ -239,6 +239,54 @@ TEST_F(CheckerTest, GoesOnWhileThePoolChangesAndCanBeCancelled) {
   EXPECT_EQ(result->error().code, ErrorCode::cancelled);
 }
 
+// Any bytes under right checksums: an error, or it works; no crash, no hang.
+class ForeignBytesTest : public CheckerTest, public testing::WithParamInterface<std::uint64_t> {};
+
+TEST_P(ForeignBytesTest, AreRefusedOrTold) {
+  simulation::Random random(GetParam());
+  const Edit damage = [&](MutableBytes bytes) {
+    const std::uint64_t places = 1 + random.below(3);
+    for (std::uint64_t i = 0; i < places; ++i) {
+      const std::uint64_t end = random.chance(1, 2) ? 600 : bytes.size();
+      bytes[random.below(end)] = static_cast<std::byte>(random.next());
+    }
+  };
+  switch (random.below(7)) {
+    case 0:
+      edit_tree(superblock.maps.pointer, superblock.maps.levels, 0, damage);
+      break;
+    case 1:
+      edit(superblock.counts.pointer, damage);
+      break;
+    case 2:
+      edit(superblock.inodes.pointer, damage);
+      break;
+    case 3:
+      edit_tree(superblock.inodes.pointer, superblock.inodes.levels, 0, damage);
+      break;
+    case 4:
+      edit_own(volume_table, damage);
+      break;
+    case 5:
+      edit_own(lun_catalogue, damage);
+      break;
+    default:
+      edit_volume(1, [&](Volume& v) { edit(v.inodes.root, damage); });
+      break;
+  }
+  auto bytes = encode(superblock);
+  for (auto& medium : world.bench.media) {
+    medium->poke(8192 + superblock_slot(superblock.generation) * block_size, *bytes);
+  }
+  if (!world.bench.open()) return;
+  static_cast<void>(world.bench.check());
+  if (!world.bench.activate(Epoch(5))) return;
+  static_cast<void>(world.bench.write(LunNumber(1), 0, 4096));
+  world.bench.pool->start_consistency_point();
+  world.bench.scheduler.run_for(seconds(2));
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, ForeignBytesTest, testing::Range<std::uint64_t>(1, 201));
+
 TEST_F(CheckerTest, NeedsAnOpenPool) {
   ASSERT_TRUE(world.bench.open());
   world.bench.pool->close();
