@@ -195,6 +195,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // open
   void load(std::shared_ptr<Loading> loading);
   void read_superblocks(std::shared_ptr<Loading> loading);
+  Status check_newest(const Loading& loading) const;
   Status check_disks(const raid::Layout& layout) const;
   void make_array(const Superblock& superblock);
   void load_trees(std::shared_ptr<Loading> loading);

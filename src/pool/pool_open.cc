@@ -18,6 +18,8 @@ struct Pool::Loading {
   std::optional<Superblock> best;
   Error error{ErrorCode::not_found, "no disk of this pool is at hand"};
   bool reached = false;  // some disk could be read
+  // Disks that are here and of which a slot could not be read, and why.
+  std::map<DiskId, std::string> unread;
   std::shared_ptr<Pins> pins = std::make_shared<Pins>();
 };
 
@@ -35,7 +37,8 @@ void Pool::read_superblocks(std::shared_ptr<Loading> loading) {
       OwnedBuffer buffer = make_buffer(superblock_size_max);
       const std::uint64_t at = disk.data.offset + std::uint64_t{slot} * superblock_size_max;
       disk.disk->read(
-          at, buffer.bytes, [this, loading, buffer, name = disk.disk->name()](Status s) {
+          at, buffer.bytes,
+          [this, loading, buffer, id = disk.id, name = disk.disk->name()](Status s) {
             if (loading->session.expired()) {
               if (loading->done) {
                 std::exchange(loading->done,
@@ -55,11 +58,15 @@ void Pool::read_superblocks(std::shared_ptr<Loading> loading) {
               if (found && (!loading->best || loading->best->generation < found->generation)) {
                 loading->best = std::move(*found);
               }
-            } else if (!loading->reached) {
-              loading->error = s.error();
+            } else {
+              if (!loading->reached) loading->error = s.error();
+              if (s.error().code != ErrorCode::disconnected) {
+                loading->unread[id] = "disk " + name + ": " + s.error().message;
+              }
             }
             if (--loading->left > 0) return;
             if (!loading->best) return loaded(loading, std::unexpected(loading->error));
+            if (auto certain = check_newest(*loading); !certain) return loaded(loading, certain);
             load(loading);
           });
     }
@@ -89,6 +96,30 @@ void Pool::make_array(const Superblock& superblock) {
   };
   space_ = SpaceMap(superblock.layout);
   array_ = std::make_unique<raid::Array>(scheduler_, std::move(raid), std::move(owner));
+}
+
+// Every superblock is on all members in sync before it counts. So a younger one than what was found
+// could be only where nothing was read: not if more members were read than a group can lose. With
+// fewer, one that is here but does not answer may know better.
+Status Pool::check_newest(const Loading& loading) const {
+  if (loading.unread.empty()) return {};
+  const raid::Layout& layout = loading.best->layout;
+  for (std::size_t g = 0; g < layout.groups.size(); ++g) {
+    std::uint32_t read = 0;
+    for (const raid::Member& member : layout.members) {
+      if (member.group != g || member.state == raid::MemberState::failed) continue;
+      const bool here = std::ranges::any_of(options_.disks, [&](const Disk& disk) {
+        return disk.id == member.disk && disk.disk->connected();
+      });
+      if (here && !loading.unread.contains(member.disk)) ++read;
+    }
+    if (read <= raid::parity_count(layout.groups[g].protection)) {
+      return fail(ErrorCode::io_error, "the newest superblock may be where it cannot be read (" +
+                                           loading.unread.begin()->second +
+                                           "): pull the disk if it is broken");
+    }
+  }
+  return {};
 }
 
 // Enough members of each group must be at hand.

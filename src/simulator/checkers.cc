@@ -180,8 +180,8 @@ void Checkers::check_giveback(const ha::Mailbox& before, const ha::Mailbox& afte
   const NodeId home = after.identity;
   if (writer == home || before.taken_over_by != writer || after.taken_over_by != no_node) return;
   // By order a node gives back even to one that has yet to boot (`--uncoordinated`).
-  const node::Supervisor* supervisor = world_.node(writer).supervisor();
-  if (supervisor != nullptr && supervisor->core().snapshot(world_.now()).uncoordinated) return;
+  // The write may land when the writer is dead.
+  if (nodes_[writer.value()].uncoordinated) return;
   look_at_progress(home);
   const Duration still = world_.now() - nodes_[home.value()].progressed;
   if (still > progress_limit) {
@@ -207,6 +207,15 @@ void Checkers::check_superblock_write(Identity& identity, const SimUnit& unit, B
                     written->generation, unit.options().name, written->position.sequence.value(),
                     identity.pool_generation, identity.position.sequence.value()));
   }
+  // It counts from the moment that every member has it: one that only some got was of a consistency
+  // point that nobody saw the end of.
+  auto& landing = identity.landing;
+  if (landing.generation != written->generation) landing = {written->generation, {}};
+  landing.units.insert(&unit);
+  const auto members = std::ranges::count_if(written->layout.members, [](const auto& member) {
+    return member.state != raid::MemberState::failed;
+  });
+  if (std::ssize(landing.units) < members) return;
   identity.pool_generation = written->generation;
   identity.pool_epoch = written->epoch;
   identity.position = written->position;

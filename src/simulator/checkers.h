@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -62,6 +63,11 @@ class Checkers {
       Epoch epoch;
     } answered;  // under the newest epoch
     std::array<bool, 3> was_serving{};
+    struct Landing {  // of a superblock that not every member has yet
+      std::uint64_t generation = 0;
+      std::set<const SimUnit*> units;
+    };
+    Landing landing;
     std::uint64_t pool_generation = 0;
     nvlog::LogPosition position;  // of the newest superblock
     Epoch pool_epoch;
@@ -78,6 +84,7 @@ class Checkers {
     Instant progressed{};
     std::uint64_t forgotten = 0;  // SimNvram::forgotten, as last seen
     Instant forgot{};
+    bool uncoordinated = false;  // its last giveback was ordered so
   };
 
   void on_landed(const SimUnit& unit, const SimUnit::Landed& landed);

@@ -108,6 +108,11 @@ void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
 // ---- replays: I8 ----
 
 void Checkers::on_trace(std::string_view who, std::string_view text) {
+  for (std::uint8_t n : {1, 2}) {
+    if (name(NodeId(n)) != who) continue;
+    if (text.starts_with("giveback.released")) nodes_[n].uncoordinated = false;
+    if (text.starts_with("giveback.uncoordinated")) nodes_[n].uncoordinated = true;
+  }
   if (!text.starts_with("replay.applied")) return;
   for (std::uint8_t n : {1, 2}) {
     if (who != name(NodeId(n))) continue;
