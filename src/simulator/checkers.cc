@@ -340,6 +340,19 @@ void Checkers::look_at_service(Identity& identity) {
   }
 }
 
+bool Checkers::served_without(NodeId node, const SimUnit& unit) const {
+  const node::Supervisor* supervisor = world_.node(node).supervisor();
+  if (supervisor == nullptr) return false;
+  for (const auto& identity : supervisor->core().snapshot(world_.now()).identities) {
+    if (identity.identity == unit.options().owner &&
+        std::ranges::find(identity.absent_disks, unit.options().index) !=
+            identity.absent_disks.end()) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void Checkers::look_at_keys(Unit& each) {
   const SimUnit& unit = *each.unit;
   const NodeId identity = unit.options().owner;
@@ -349,8 +362,10 @@ void Checkers::look_at_keys(Unit& each) {
     if (node.served(identity).serving && node.lease_valid(identity)) serving = NodeId(n);
   }
   const ClusterId cluster = world_.config(identity).cluster;
+  // A disk that the identity is served without is nobody's until it is fenced again.
   const bool foreign =
-      serving != no_node && unit.powered() && !unit.hanging() && !unit.path_cut(serving) &&
+      serving != no_node && !served_without(serving, unit) && unit.powered() && !unit.hanging() &&
+      !unit.path_cut(serving) &&
       std::ranges::any_of(unit.reservations().registrations(), [&](const auto& registration) {
         return !disk::belongs_to(registration.key, serving, cluster);
       });

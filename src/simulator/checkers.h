@@ -89,6 +89,7 @@ class Checkers {
 
   void on_landed(const SimUnit& unit, const SimUnit::Landed& landed);
   void check_mailbox_write(Identity& identity, NodeId writer, const SimUnit& unit, Bytes block);
+  bool served_without(NodeId node, const SimUnit& unit) const;
   void check_giveback(const ha::Mailbox& before, const ha::Mailbox& after, NodeId writer);
   void check_superblock_write(Identity& identity, const SimUnit& unit, Bytes block);
   void on_server_send(const ClientNetwork::ServerSend& send);

@@ -31,11 +31,7 @@ void SimNvram::commit(std::size_t offset, std::size_t size) {
 }
 
 void SimNvram::lose_power(simulation::Random& random) {
-  if (!persistent_) {
-    ++forgotten_;
-    before_loss_ = visible_;
-    return lose_everything();
-  }
+  if (!persistent_) return lose_everything();
   for (std::size_t i = 0; i < visible_.size(); i += line) {
     auto n = std::min(line, visible_.size() - i);
     if (std::memcmp(&visible_[i], &durable_[i], n) == 0) continue;
@@ -49,6 +45,10 @@ void SimNvram::lose_power(simulation::Random& random) {
 }
 
 void SimNvram::lose_everything() {
+  if (std::ranges::any_of(visible_, [](std::byte b) { return b != std::byte{0}; })) {
+    ++forgotten_;
+    before_loss_ = visible_;
+  }
   std::ranges::fill(visible_, std::byte{0});
   std::ranges::fill(durable_, std::byte{0});
 }

@@ -32,7 +32,7 @@ class SimNvram {
   void lose_power(simulation::Random& random);
   void lose_everything();  // replaced by a blank one
   void flip_bit(std::size_t offset, unsigned bit);
-  // How often power took all of it, as it is ordinary memory.
+  // How often all of it was lost, and what it held the last time.
   std::uint64_t forgotten() const { return forgotten_; }
   // What it held when that happened last; empty: never.
   Bytes before_loss() const { return before_loss_; }
