@@ -61,7 +61,7 @@ class IdentityBench {
         network,
         shelf.disks(),
         [this](LabelledPool labelled,
-               IdentityService::Journal journal) -> std::unique_ptr<filesystem::Storage> {
+               IdentityService::Journal journal) -> std::unique_ptr<pool::Pool> {
           pool::Pool::Options options;
           options.pool = labelled.pool;
           options.disks = std::move(labelled.disks);

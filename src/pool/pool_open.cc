@@ -466,6 +466,7 @@ void Pool::forget() {
   volumes_.clear();
   changed_volumes_.clear();
   luns_.clear();
+  coming_luns_.clear();
   zombies_.clear();
   dirty_cost_ = dirty_blocks_ = flushing_blocks_ = 0;
   metadata_.clear();

@@ -114,6 +114,12 @@ void Pool::create_snapshot(VolumeId id, const std::string& name, std::int64_t no
         if (volume == nullptr || volume->kind != VolumeKind::volume) return no_such_volume(id);
         if (auto status = check_name(flush, name, id); !status) return status;
         if (volumes_.size() >= volumes_max) return fail(ErrorCode::no_space, "too many snapshots");
+        // From now on overwriting a reserved LUN of the volume gives nothing back.
+        if (reserved_space() + kept_space(id) > space_.free()) {
+          return fail(ErrorCode::no_space,
+                      "reserved LUNs could not be overwritten any more with this snapshot: delete "
+                      "snapshots or LUNs, or make room");
+        }
         Volume& snapshot = flush.add_volume(VolumeKind::snapshot);
         snapshot.parent = id;
         snapshot.name = name;
