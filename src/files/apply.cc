@@ -23,10 +23,23 @@ bool name_too_long(const Request& request) {
       request);
 }
 
-Attempt<Drafted> run(Draft& draft, const Record& record) {
+// A snapshot can be looked at only.
+Attempt<void> check_volume(filesystem::View& view, VolumeId volume) {
+  auto next = view.next_inode(volume);
+  if (next || next.error().code == ErrorCode::no_space) return {};
+  if (next.error().code != ErrorCode::not_found) return refuse(next.error());
+  auto root = view.inode({volume, filesystem::root_directory});
+  if (!root) return refuse(root.error());
+  return refuse(Outcome::read_only);
+}
+
+Attempt<Drafted> run(filesystem::View& view, Draft& draft, const Record& record) {
   if (name_too_long(record.request)) return refuse(Outcome::name_too_long);
   if (auto good = check(record.request); !good) {
     return refuse(Outcome::invalid, good.error().message);
+  }
+  if (auto good = check_volume(view, volume_of(record.request)); !good) {
+    return std::unexpected(good.error());
   }
   auto drafted =
       std::visit([&](const auto& request) { return files::draft(draft, request, record.time); },
@@ -63,7 +76,7 @@ void Prepared::commit() {
 
 Prepared prepare(filesystem::View& view, const Record& record) {
   Prepared prepared(view);
-  auto drafted = run(prepared.draft_, record);
+  auto drafted = run(view, prepared.draft_, record);
   Reply& reply = prepared.reply_;
   if (!drafted) {
     reply.outcome = drafted.error().outcome;

@@ -252,11 +252,7 @@ class Model : public testing::Test {
 };
 
 TEST_F(Model, RandomRequests) {
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-  constexpr int requests = 20'000;
-#else
-  constexpr int requests = 250'000;
-#endif
+  constexpr int requests = sanitized ? 20'000 : 250'000;
   std::map<Outcome, int> outcomes;
   std::map<std::size_t, int> done;
   view->evict_every = 7;

@@ -484,6 +484,23 @@ TEST_F(Operations, AFullPoolLetsFilesGo) {
   EXPECT_EQ(view.blocks_in_use(), 0u);
 }
 
+TEST_F(Operations, ASnapshotIsReadOnly) {
+  FileKey file = create(test_root, "f");
+  FileKey lun = made(view.commit(CreateVdisk{test_volume, 4096, {}, {}, ""}));
+  view.read_only = true;
+  auto before = view.remount();
+  EXPECT_EQ(write(file, 0, "x"), Outcome::read_only);
+  EXPECT_EQ(resize(file, 7), Outcome::read_only);
+  EXPECT_EQ(remove(test_root, "f"), Outcome::read_only);
+  EXPECT_EQ(rename(test_root, "f", test_root, "g"), Outcome::read_only);
+  EXPECT_EQ(link(file, test_root, "g"), Outcome::read_only);
+  EXPECT_EQ(view.commit(MakeDirectory{test_root, "d", {}}).outcome, Outcome::read_only);
+  EXPECT_EQ(view.commit(RemoveAttribute{file, "a"}).outcome, Outcome::read_only);
+  EXPECT_EQ(view.commit(DeleteVdisk{lun}).outcome, Outcome::read_only);
+  EXPECT_TRUE(view.same(*before));
+  EXPECT_EQ(find(test_root, "f"), file.inode);
+}
+
 TEST_F(Operations, SpaceIsAskedForWhatIsDirtied) {
   FileKey file = create(test_root, "f");
   EXPECT_EQ(view.asked, 1u);  // the block of the directory

@@ -30,6 +30,8 @@ std::string_view name(Outcome outcome) {
       return "too big";
     case Outcome::cross_volume:
       return "cross volume";
+    case Outcome::read_only:
+      return "read only";
     case Outcome::not_sync:
       return "not sync";
     case Outcome::invalid:

@@ -26,6 +26,7 @@ enum class Outcome : std::uint8_t {
   too_many_links,
   too_big,       // beyond the largest file
   cross_volume,  // a link or a move from one volume to another
+  read_only,     // a snapshot
   not_sync,      // setattr: the guard is not the time of the last change
   invalid,
   io,    // damaged: the message names what

@@ -21,6 +21,13 @@
 
 namespace duet::files {
 
+// Tests do less of everything under a sanitizer.
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 inline constexpr VolumeId test_volume{1};
 inline constexpr FileKey test_root{test_volume, filesystem::root_directory};
 
@@ -113,6 +120,7 @@ class MemoryView : public filesystem::View {
   void give_next(InodeNumber number) { next_[test_volume] = number.value(); }
 
   std::map<FileKey, File> files;
+  bool read_only = false;                   // a snapshot
   unsigned evict_every = 0;                 // operations; 0: everything is in memory
   std::optional<std::uint64_t> space_left;  // blocks
   std::optional<std::uint64_t> quota_left;
@@ -154,7 +162,7 @@ class MemoryView : public filesystem::View {
     return {};
   }
   Result<InodeNumber> next_inode(VolumeId volume) override {
-    if (!next_.contains(volume)) return fail(ErrorCode::not_found, "no such volume");
+    if (!next_.contains(volume) || read_only) return fail(ErrorCode::not_found, "no such volume");
     FileKey next{volume, InodeNumber(next_[volume])};
     if (auto here = look({next, ~std::uint64_t{0}}); !here) return std::unexpected(here.error());
     return next.inode;

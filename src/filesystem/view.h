@@ -34,7 +34,7 @@ class View {
   // consistency point). Changes that only free are made without asking.
   virtual Status space(VolumeId volume, std::uint64_t blocks) = 0;
   // The number that allocate_inode will give, its place in memory. Errors: not_found (no such
-  // volume), busy, io_error, no_space.
+  // volume, or one that cannot be changed: a snapshot), busy, io_error, no_space.
   virtual Result<InodeNumber> next_inode(VolumeId volume) = 0;
 
   // ---- changing ----

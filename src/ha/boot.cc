@@ -13,8 +13,9 @@ using Purpose = MailboxKeeper::Purpose;
 using Kind = MailboxKeeper::Outcome::Kind;
 
 //  in this order:
+//  held Exclusive by the partner                       givewait
 //  disks missing or unreadable                         wait (disks missing)
-//  held Exclusive by the partner, or mailbox kept out  givewait
+//  mailbox kept out                                    givewait
 //  forced by the operator                              claim
 //  mailbox unknown, or of another version              wait, never serve
 //  taken over, partner does not hold every disk        givewait (partner absent)
@@ -27,13 +28,14 @@ using Kind = MailboxKeeper::Outcome::Kind;
 //  link not up yet; partner watches an earlier boot    wait, bounded
 //  otherwise                                           claim
 BootDecision decide_boot(const BootView& view, NodeId self) {
+  // Which disks may be missing can be read only when the partner lets us.
+  if (view.holding == Holding::exclusive && !view.forced) {
+    return BootWait{NodeState::givewait, Reason::taken_over};
+  }
   if (!view.disks_connected || view.holding == Holding::unreadable) {
     return BootWait{.why = Reason::disks_missing};
   }
-  if (view.holding == Holding::exclusive) {
-    return view.forced ? BootDecision(BootClaim{})
-                       : BootWait{NodeState::givewait, Reason::taken_over};
-  }
+  if (view.holding == Holding::exclusive) return BootClaim{};
   if (view.mailbox_kept_out) return BootWait{NodeState::givewait, Reason::taken_over};
   if (!view.mailbox) {
     return BootWait{.why = view.mailbox_of_other_version ? Reason::version_mismatch
@@ -84,9 +86,34 @@ void Boot::wait(BootWait what, Duration time, World& world, Output& out) {
 }
 
 void Boot::probe(World& world, Output& out) {
-  Probing probing{Survey(world.config, world.self(), world.config.disks(world.self()))};
+  absent_ = world.missing(world.self());
+  world.serve_without(world.self(), {});
+  Probing probing{Survey(world.config, world.self(), absent_)};
   probing.survey.start(out);
   state_ = std::move(probing);
+}
+
+// Disks that do not answer, or that the partner keeps to itself though not the others (it could not
+// reach them when it gave back), are done without, if they can be.
+Holding Boot::conclude(const Survey& survey, const World& world) {
+  auto without = absent_;
+  for (auto disk : survey.unreadable()) add(without, disk);
+  for (auto disk : survey.exclusive()) add(without, disk);
+  if (!world.bears(world.self(), without)) {
+    // Just let in: the labels, which say what may be missing, are being read.
+    bool unread = false;
+    for (std::uint8_t i = 0; i < world.config.disks(world.self()); ++i) {
+      unread |= !contains(without, i) && !world.places[world.self().value()][i];
+    }
+    bool wait = shown_ == NodeState::givewait && unread && !without.empty();
+    return wait ? Holding::exclusive : survey.holding();
+  }
+  absent_ = without;
+  auto holding = survey.holding(without);
+  auto elsewhere = without;
+  for (auto disk : survey.not_held_by_partner()) add(elsewhere, disk);
+  bool all_but_some = holding == Holding::shared_some && world.bears(world.self(), elsewhere);
+  return all_but_some ? Holding::shared_all : holding;
 }
 
 void Boot::decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out, World& world,
@@ -98,7 +125,7 @@ void Boot::decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out
   bool decides = world.monitor.interconnect(out.now()) == Channel::fresh &&
                  !world.monitor.in(NodeState::givewait) && !world.monitor.in(NodeState::mbwait);
   BootView view{
-      .disks_connected = world.all_connected(world.self()),
+      .disks_connected = world.enough_connected(world.self()),
       .holding = holding,
       .mailbox = mailbox,
       .mailbox_kept_out = kept_out,
@@ -132,7 +159,8 @@ void Boot::seize(World& world, Output& out) {
   ++world.progress;
   auto rules = world.rules(FenceMode::fence, ReservationType::write_exclusive_registrants_only);
   rules.key = world.key_in(Epoch(0xffffffff));
-  FenceSet fences(rules, world.self(), world.config.disks(world.self()));
+  FenceSet fences(rules, world.self(), world.config.disks(world.self()), absent_,
+                  world.tolerance(world.self()));
   fences.start(out);
   state_ = Seizing{std::move(fences)};
 }
@@ -144,7 +172,8 @@ void Boot::claim(Mailbox from, World& world, Output& out) {
   world.boot_epoch = from.epoch.next();
   auto mode = forced_ ? FenceMode::fence : FenceMode::claim;
   FenceSet fences(world.rules(mode, ReservationType::write_exclusive_registrants_only),
-                  world.self(), world.config.disks(world.self()));
+                  world.self(), world.config.disks(world.self()), absent_,
+                  world.tolerance(world.self()));
   fences.start(out);
   state_ = Claiming{std::move(fences), std::move(from)};
 }
@@ -163,7 +192,7 @@ bool Boot::advance(World& world, Output& out) {
           [&](Waiting& s) {
             bool engine_came = why_ == Reason::awaiting_engine && world.engine;
             if (s.until > out.now() && !engine_came) return false;
-            if (!world.all_connected(world.self())) {
+            if (world.missing(world.self()).size() == world.config.disks(world.self())) {
               wait({.why = Reason::disks_missing}, io_retry, world, out);
               return false;
             }
@@ -172,7 +201,7 @@ bool Boot::advance(World& world, Output& out) {
           },
           [&](Probing& s) {
             if (!s.survey.done()) return false;
-            auto holding = s.survey.holding();
+            auto holding = conclude(s.survey, world);
             if (holding == Holding::unreadable || (holding == Holding::exclusive && !forced_)) {
               decide(holding, std::nullopt, false, world, out);
             } else {
@@ -196,6 +225,8 @@ bool Boot::advance(World& world, Output& out) {
             s.fences.on_time(out);
             if (s.fences.outcome() == FenceSet::Outcome::running) return false;
             if (s.fences.outcome() == FenceSet::Outcome::done) {
+              absent_ = s.fences.absent();
+              world.serve_without(world.self(), absent_);
               state_ = Rereading{std::move(s.from)};
               world.keeper(world.self()).read(Purpose::boot, out);
             } else {
@@ -308,7 +339,11 @@ void Boot::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output
   auto m = s.mailbox;
   world.mailbox(world.self()) = m;
   world.lease(world.self()).start(world.nonce, m.epoch, out);
-  out.log(Severity::notice, "boot.claimed", "epoch " + std::to_string(m.epoch.value()));
+  std::string without;
+  for (auto disk : absent_)
+    without += (without.empty() ? ", without disk " : ", ") + std::to_string(disk);
+  out.log(absent_.empty() ? Severity::notice : Severity::warning, "boot.claimed",
+          "epoch " + std::to_string(m.epoch.value()) + without);
   why_ = Reason::awaiting_engine;
   bool replay = !forced_ && decide_replay(m, world.engine->nvram).replay;
   state_ = Assuming{.mailbox = m, .replay = replay, .retry = out.now()};
@@ -324,7 +359,8 @@ void Boot::assume(World& world, Output& out) {
                          .key = world.engine_key(),
                          .holder = world.key(),
                          .durability = s.mailbox.durability,
-                         .since = s.mailbox.durability_since});
+                         .since = s.mailbox.durability_since,
+                         .absent = world.absent(world.self())});
 }
 
 void Boot::on_assumed(World& world, Output& out) {

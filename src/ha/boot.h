@@ -99,6 +99,7 @@ class Boot {
 
   void wait(BootWait what, Duration time, World& world, Output& out);
   void probe(World& world, Output& out);
+  Holding conclude(const Survey& survey, const World& world);
   void decide(Holding holding, std::optional<Mailbox> mailbox, bool kept_out, World& world,
               Output& out);
   void seize(World& world, Output& out);
@@ -113,6 +114,7 @@ class Boot {
   Reason why_ = Reason::none;
   Instant started_{};
   std::optional<Instant> partner_wait_until_;
+  DiskSet absent_;  // disks that this attempt does without
   bool forced_ = false;
   bool look_again_ = false;     // what is being read may be older than what the partner wrote
   bool other_version_ = false;  // the mailbox, when last read

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "disk/areas.h"
+#include "disk/label.h"
 
 namespace duet::ha::testing {
 namespace {
@@ -17,6 +18,7 @@ Cluster::Cluster(Options options)
   for (auto identity : {red, blue}) {
     auto& disks = disks_[identity.value() - 1];
     disks.resize(options.disks);
+    label(identity);
     auto block = encode(first_mailbox(cluster_id, identity, {}));
     for (int i = 0; i < std::min<int>(mailbox_disks, options.disks); ++i) {
       for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
@@ -34,6 +36,30 @@ Cluster::Cluster(Options options)
 }
 
 Cluster::~Cluster() = default;
+
+void Cluster::label(NodeId identity) {
+  int data = options_.disks - options_.spares, position = 0;
+  for (int i = 0; i < options_.disks; ++i) {
+    bool spare = i < options_.disks - 1 && i >= data - 1;
+    disk::Label label;
+    label.cluster = cluster_id;
+    label.id.bytes.fill(static_cast<std::uint8_t>(16 * identity.value() + i + 1));
+    label.owner = identity;
+    label.role = spare ? disk::Role::spare : disk::Role::data;
+    label.mailbox = i < mailbox_disks;
+    label.position = static_cast<std::uint16_t>(spare ? 0 : position++);
+    label.disks_in_pool = static_cast<std::uint16_t>(data);
+    label.redundancy = spare ? std::uint8_t{0} : options_.redundancy;
+    label.size = std::uint64_t{64} << 20;
+    label.pool_name = "pool";
+    auto block = disk::encode_label(label);
+    ASSERT(block);
+    for (int copy : {0, 1}) {
+      disks_[identity.value() - 1][static_cast<std::size_t>(i)].write(disk::label_copy(copy).offset,
+                                                                      *block);
+    }
+  }
+}
 
 // ---- time ----
 
@@ -307,6 +333,14 @@ void Cluster::perform(Node& node, const Action& action) {
             });
           },
           [&](const AssumeIdentity& a) { assume(node, a); },
+          [&](const DiskReturned& a) {
+            auto it = node.engine.serving.find(a.disk.identity);
+            if (it == node.engine.serving.end()) return;
+            if (disk(a.disk).holder_key() != it->second.holder) {
+              violation("I6: disk " + std::to_string(a.disk.index) + " is not the supervisor's");
+            }
+            it->second.absent.erase(a.disk.index);
+          },
           [&](const ReleaseIdentity& a) { release(node, a.identity); },
           [&](const PrepareIdentity& a) { prepare(node, a.identity); },
           [&](const KeepHealthRecords&) {},

@@ -26,7 +26,9 @@ inline constexpr std::uint64_t data_block = disk::data_offset;  // the simulated
 
 struct Options {
   std::uint64_t seed = 1;
-  std::uint8_t disks = 4;  // of each identity
+  std::uint8_t disks = 4;       // of each identity
+  std::uint8_t redundancy = 0;  // that labels say; the pool needs the last disk alone
+  std::uint8_t spares = 0;      // disks before the last
   bool auto_giveback = false;
   AutoGivebackRules rules;
   bool persistent_nvram = true;
@@ -117,14 +119,15 @@ class Cluster {
     bool releasing = false;
     bool handing_over = false, handed_over = false;
     std::uint64_t hand_over_run = 0;
-    ReservationKey key;
+    ReservationKey key, holder;
     std::uint64_t value = 0;
     std::optional<Durability> granted;
     std::set<Durability> wanted;  // since the grant: acknowledgements satisfy these too
     std::optional<Durability> asked;
     bool busy = false;  // a client write is under way
     bool fenced = false;
-    int flushing = 0;  // writes under way: released only when there are none
+    int flushing = 0;               // writes under way: released only when there are none
+    std::set<std::uint8_t> absent;  // not to be touched
   };
   struct Engine {
     bool ready = false;
@@ -182,6 +185,7 @@ class Cluster {
   Duration random(Duration low, Duration high);
   void deliver(Node& node, const Event& event);
   void perform(Node& node, const Action& action);
+  void label(NodeId identity);
   void boot(Node& node);
   void end_processes(Node& node);
   void stop_engine(Node& node);

@@ -15,6 +15,11 @@ void Cluster::command(Node& node, bool engine, DiskRef ref, DiskOperation operat
   auto id = ++last_command_;
   auto boot = node.boots;
   auto run = node.engine_run;
+  if (auto serving = node.engine.serving.find(ref.identity);
+      engine && serving != node.engine.serving.end() &&
+      serving->second.absent.contains(ref.index)) {
+    violation("I6: the engine touches disk " + std::to_string(ref.index) + ", which is not fenced");
+  }
   auto finish = [this, &node, boot, run, engine, done = std::move(done)](Result<DiskReply> reply) {
     (void)this;
     if (!node.powered || node.boots != boot || !node.core) return;
@@ -220,6 +225,12 @@ void Cluster::check_write(Nexus nexus, DiskRef ref, const WriteBlock& write) {
 
 void Cluster::check_reservation(DiskRef ref) {
   auto& target = disk(ref);
+  // A disk that nobody uses may never have been claimed.
+  bool used = std::ranges::any_of(nodes_, [&](const Node& node) {
+    auto it = node.engine.serving.find(ref.identity);
+    return it != node.engine.serving.end() && !it->second.absent.contains(ref.index);
+  });
+  if (options_.redundancy > 0 && !used) return;
   if (identity_of(ref.identity).claimed && !target.reserved()) {
     violation("I12: disk " + std::to_string(ref.index) + " of identity " +
               std::to_string(ref.identity.value()) + " is without a reservation");

@@ -17,12 +17,21 @@ void Cluster::assume(Node& node, const AssumeIdentity& order) {
   s = {};
   s.epoch = order.epoch;
   s.key = order.key;
+  s.holder = order.holder;
+  s.absent = {order.absent.begin(), order.absent.end()};
   at_engine(node, random(Duration(100000), milliseconds(2)),
             [this, &node, order] { register_next(node, order, 0); });
 }
 
 void Cluster::register_next(Node& node, AssumeIdentity order, std::uint8_t index) {
   if (index == options_.disks) return open_pool(node, order);
+  if (contains(order.absent, index)) {
+    if (index + 1 == options_.disks) {
+      deliver(node, AssumeFailed{order.identity, "the pool is on a disk that is not fenced"});
+      return;
+    }
+    return register_next(node, order, static_cast<std::uint8_t>(index + 1));
+  }
   DiskRef ref{order.identity, index};
   command(node, true, ref, RegisterKey{order.key},
           [this, &node, order, index, ref](auto registered) {
@@ -114,8 +123,10 @@ void Cluster::release(Node& node, NodeId identity) {
         deliver(node, ReleaseFailed{identity, "no consistency point"});
         return;
       }
+      auto absent = node.engine.serving[identity].absent;
       node.engine.serving.erase(identity);
       for (std::uint8_t i = 0; i < options_.disks; ++i) {
+        if (absent.contains(i)) continue;
         command(node, true, {identity, i}, RegisterKey{ReservationKey(0)}, [](auto) {});
       }
       at_engine(node, milliseconds(2),

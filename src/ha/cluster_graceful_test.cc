@@ -253,6 +253,27 @@ TEST_P(Graceful, a_partner_that_cannot_prepare_refuses) {
   EXPECT_CLEAN(c);
 }
 
+// The takeover goes on without the preparation; its answer comes too late, and changes nothing.
+TEST_P(Graceful, the_node_dies_before_the_survivor_is_prepared) {
+  auto o = options(true);
+  o.prepare = milliseconds(800);
+  for (bool fails : {false, true}) {
+    o.prepare_fails_per_100 = fails ? 100 : 0;
+    Cluster c(o);
+    start(c);
+    c.order(blue, OperatorVerb::takeover, red);
+    ASSERT_TRUE(c.run_until([&] { return c.logged(blue, "takeover.warming"); }, seconds(5)));
+    c.panic_engine(red);
+    ASSERT_TRUE(c.run_until([&] { return survivor_serves_both(c, blue); }, milliseconds(350)))
+        << c.history();
+    c.run_for(seconds(2));  // IdentityPrepared
+    EXPECT_TRUE(both_mirrored(c) || survivor_serves_both(c, blue)) << c.describe();
+    ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10))) << c.history();
+    EXPECT_FALSE(c.prepared(blue));
+    EXPECT_CLEAN(c);
+  }
+}
+
 TEST_P(Graceful, both_directions_at_once) {
   for (int ms = -60; ms <= 60; ms += 5) {
     Cluster c(options(true));

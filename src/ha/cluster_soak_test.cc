@@ -67,6 +67,7 @@ class Soak {
     if (random_.chance(1, 3)) o.errors_per_10000 = random_.below(300);
     if (random_.chance(1, 4)) o.slow_per_100 = random_.below(30);
     o.boot_time = milliseconds(static_cast<std::int64_t>(20 + random_.below(2000)));
+    if (random_.chance(1, 3)) o.redundancy = static_cast<std::uint8_t>(1 + random_.below(2));
     if (random_.chance(1, 6)) o.timers.boot_partner_wait = milliseconds(100);
     return o;
   }

@@ -15,7 +15,8 @@ constexpr std::uint64_t timer = 1;  // the only one: for the earliest of all mac
 constexpr int max_settle_rounds = 64;
 }  // namespace
 
-Core::Core(const Config& config, BootNonce nonce) : world_(config, nonce), giveback_(config) {
+Core::Core(const Config& config, BootNonce nonce)
+    : world_(config, nonce), giveback_(config), labels_(config) {
   ASSERT(config.self == NodeId(1) || config.self == NodeId(2));
   ASSERT(nonce != BootNonce(0));
   for (auto identity : {NodeId(1), NodeId(2)}) {
@@ -58,6 +59,7 @@ void Core::notice_gap(Output& out) {
     world_.suspended = true;
     world_.lease(identity).pause();
     for (std::uint8_t i = 0; i < world_.config.mailbox_disks_of(identity); ++i) {
+      if (contains(world_.absent(identity), i)) continue;
       verifier_.verify({identity, i}, hold_type(identity), world_, out);
     }
   }
@@ -73,6 +75,7 @@ void Core::on(const Started&, Output& out) {
   out.act(StartEngine{});
   boot_.start(out);
   leftovers_.start(out);
+  labels_.soon(out.now());
   read_state_at_ = out.now();
   beat_at_ = out.now();
   status_at_ = out.now();
@@ -86,6 +89,7 @@ void Core::on(const DiskCompleted& event, Output& out) {
   for (auto& lease : world_.leases) {
     if (lease.on_completed(event, out)) return;
   }
+  if (labels_.on_completed(event, world_.places)) return;
   if (world_.watch.on_completed(event, out)) {
     world_.monitor.on_heartbeat(world_.watch);
     return;
@@ -96,7 +100,7 @@ void Core::on(const DiskCompleted& event, Output& out) {
   // What no machine claims belongs to a step that was left.
   bool claimed = boot_.on_completed(event, out) || leftovers_.on_completed(event, out) ||
                  takeover_.on_completed(event, world_, out) || giveback_.on_completed(event, out) ||
-                 verifier_.on_completed(event, out);
+                 verifier_.on_completed(event, out) || returned_.on_completed(event, out);
   (void)claimed;
 }
 
@@ -132,18 +136,29 @@ void Core::route_mailboxes(Output& out) {
   }
 }
 
-void Core::on(const DiskConnection& event, Output&) {
+// A disk of ours that was away may have forgotten us, or be another's. One of the partner's that
+// was away may have been left to us.
+void Core::on(const DiskConnection& event, Output& out) {
   if (event.disk.identity != NodeId(1) && event.disk.identity != NodeId(2)) return;
   auto& disks = world_.connected[event.disk.identity.value()];
   if (event.disk.index >= disks.size()) return;
   disks[event.disk.index] = event.connected;
-  if (event.connected) ++world_.connections;
+  labels_.soon(out.now());
+  if (!event.connected) return;
+  ++world_.connections;
+  if (!started_ || ending_) return;
+  auto identity = event.disk.identity;
+  if (holds(identity) && !contains(world_.absent(identity), event.disk.index)) {
+    verifier_.verify(event.disk, hold_type(identity), world_, out);
+  }
+  if (identity == world_.partner() && takeover_.idle() && leftovers_.done()) leftovers_.start(out);
 }
 
 void Core::on(const DiskAttention& event, Output& out) {
   auto identity = event.disk.identity;
   if (identity != NodeId(1) && identity != NodeId(2)) return;
   if (event.disk.index >= world_.config.disks(identity) || !holds(identity) || ending_) return;
+  if (contains(world_.absent(identity), event.disk.index)) return;  // not ours
   switch (event.attention) {
     case ports::Attention::power_on_or_reset:
     case ports::Attention::reservations_preempted:
@@ -299,6 +314,19 @@ ReservationType Core::hold_type(NodeId identity) const {
                    : ReservationType::write_exclusive_registrants_only;
 }
 
+// While the partner's identity is being given back its disks are left as they are.
+void Core::fence_returned(Output& out) {
+  std::array<std::optional<FenceMode>, 3> modes;
+  std::array<ReservationType, 3> types{};
+  for (auto identity : {NodeId(1), NodeId(2)}) {
+    bool own = identity == world_.self();
+    types[identity.value()] = hold_type(identity);
+    if (world_.suspended || !holds(identity) || (!own && !giveback_.idle())) continue;
+    modes[identity.value()] = own ? FenceMode::claim : FenceMode::fence;
+  }
+  returned_.advance(world_, modes, types, out);
+}
+
 void Core::settle(Output& out) {
   if (ending_) return settle_ending(out);
   for (int round = 0; settle_once(out); ++round) {
@@ -319,6 +347,8 @@ bool Core::settle_once(Output& out) {
   }
   if (listening()) world_.watch.on_time(out);
   verifier_.advance(world_, held(), out);
+  labels_.on_time(world_.connected, world_.places, out);
+  fence_returned(out);
   if (world_.suspended && verifier_.idle() && !world_.fenced) {
     MARK(core_suspension_over);
     world_.suspended = false;
@@ -407,11 +437,12 @@ void Core::publish(Output& out) {
 }
 
 void Core::arm_timer(Output& out) {
-  Instant next = std::min(
-      {read_state_at_, beat_at_, status_at_, boot_.next_time(), leftovers_.next_time(),
-       takeover_.next_time(), giveback_.next_time(out.now()), departure_.next_time(),
-       durability_.next_time(), verifier_.next_time(), mirror_.next_time(), health_.next_time(),
-       halting_ ? halting_->retry : never, unwell_since_ ? go_at_ : never});
+  Instant next =
+      std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(), leftovers_.next_time(),
+                takeover_.next_time(), giveback_.next_time(out.now()), departure_.next_time(),
+                durability_.next_time(), verifier_.next_time(), labels_.next_time(),
+                returned_.next_time(), mirror_.next_time(), health_.next_time(),
+                halting_ ? halting_->retry : never, unwell_since_ ? go_at_ : never});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
   if (listening()) next = std::min(next, world_.watch.next_time());
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {

@@ -26,6 +26,7 @@
 #include "ha/leftovers.h"
 #include "ha/mirror_control.h"
 #include "ha/readiness.h"
+#include "ha/returned_disks.h"
 #include "ha/snapshot.h"
 #include "ha/takeover.h"
 #include "ha/veto.h"
@@ -132,6 +133,7 @@ class Core {
   std::array<bool, 3> held() const;
   bool listening() const;
   std::array<bool, 3> served() const;
+  void fence_returned(Output& out);
   ports::ReservationType hold_type(NodeId identity) const;
   NodeState state() const;
   Reason reason() const;
@@ -144,6 +146,8 @@ class Core {
   Departure departure_;
   DurabilityMarks durability_;
   HoldVerifier verifier_;
+  LabelReader labels_;
+  ReturnedDisks returned_;
   MirrorControl mirror_;
   HealthExchange health_;
 

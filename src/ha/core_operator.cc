@@ -48,7 +48,7 @@ Vetoes Core::takeover_vetoes(Instant now) const {
        .busy = !takeover_.idle() || !leftovers_.done() || world_.suspended || halting_,
        .departing = !departure_.idle(),
        .engine = world_.engine.has_value(),
-       .disks_connected = world_.all_connected(world_.partner()),
+       .disks_connected = world_.enough_connected(world_.partner()),
        .version_known = !world_.monitor.other_version(),
        .lease = world_.lease(world_.self()).until() > now,
        .mailbox_known = mailbox.has_value(),
@@ -260,6 +260,7 @@ Snapshot Core::snapshot(Instant now) const {
     i.identity = identity;
     i.served_here = serves[identity.value()];
     i.missing_disks = world_.missing(identity);
+    i.absent_disks = world_.absent(identity);
     i.replayed = world_.replayed[identity.value()];
     i.lease_until = world_.lease(identity).until();
     if (const auto& mailbox = world_.mailbox(identity)) {

@@ -31,6 +31,10 @@ FenceDecision decide_release(const FenceRules& rules, const ports::ReservationSt
   return std::vector<DiskOperation>{Preempt{held.holder, held.holder, shared, false}};
 }
 
+// Another's registration beside our reservation is not our loss yet: a partner that takes over
+// registers first, and to remove its key would be to fight back (B4). One that was left behind by a
+// node that died there writes nothing: who writes has verified its reservation, and the next claim
+// or fence removes every key.
 FenceDecision decide_hold(const FenceRules& rules, const ports::RegisteredKeys& keys,
                           const ports::ReservationState& held) {
   bool ours = contains(keys, rules.key);
@@ -134,7 +138,7 @@ void DiskFencer::act(Acting acting, Output& out) {
 }
 
 void DiskFencer::on_error(const Error& error, Output& out) {
-  if (++errors_ > max_errors) {
+  if (++errors_ > patience_) {
     MARK(fence_errors_exhausted);
     why_ = error.message;
     state_ = Ended{Outcome::failed};

@@ -49,7 +49,11 @@ class DiskFencer {
   static constexpr int max_rounds = 16;  // looks that led to an action
   static constexpr int max_errors = 8;   // commands that failed for another reason than a conflict
 
-  DiskFencer(FenceRules rules, DiskRef disk) : rules_(rules), disk_(disk) {}
+  // Of a disk that the identity can do without: a command may take seconds to time out.
+  static constexpr int few_errors = 1;
+
+  DiskFencer(FenceRules rules, DiskRef disk, int patience = max_errors)
+      : rules_(rules), disk_(disk), patience_(patience) {}
 
   void start(Output& out);
   // False: not our command.
@@ -94,6 +98,7 @@ class DiskFencer {
 
   FenceRules rules_;
   DiskRef disk_;
+  int patience_;
   bool registered_ = false;
   int rounds_ = 0, errors_ = 0;
   std::string why_;

@@ -250,6 +250,13 @@ struct AssumeIdentity {
   // under it.
   Durability durability = Durability::write_through;
   LogSequence since;
+  // Disks, by index, that are not fenced: dead, or out of reach. Not to be touched until
+  // DiskReturned; the engine says AssumeFailed when it cannot do without them.
+  std::vector<std::uint8_t> absent{};
+};
+// A disk that the identity was assumed without has been fenced now.
+struct DiskReturned {
+  DiskRef disk;
 };
 // Stop serving: refuse new commands in a way that initiators retry, drain, final consistency point,
 // close the pool, unregister, take target and addresses down.
@@ -311,9 +318,9 @@ struct EndBoot {
 using Action =
     std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState, SendMessage,
                  RenewLease, StartEngine, StopEngine, DialMirror, HangUpMirror, OpenMirrorWindow,
-                 CloseMirrorWindow, CheckLog, AssumeIdentity, ReleaseIdentity, PrepareIdentity,
-                 DropPrepared, HandOverIdentity, CancelHandOver, GrantDurability, PartnerFenced,
-                 KeepHealthRecords, OperatorAnswer, LogEvent, EndBoot>;
+                 CloseMirrorWindow, CheckLog, AssumeIdentity, DiskReturned, ReleaseIdentity,
+                 PrepareIdentity, DropPrepared, HandOverIdentity, CancelHandOver, GrantDurability,
+                 PartnerFenced, KeepHealthRecords, OperatorAnswer, LogEvent, EndBoot>;
 using Actions = std::vector<Action>;
 
 }  // namespace duet::ha

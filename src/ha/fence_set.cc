@@ -6,22 +6,52 @@
 
 namespace duet::ha {
 
-FenceSet::FenceSet(FenceRules rules, NodeId identity, std::uint8_t disks)
-    : rules_(rules), identity_(identity), disks_(disks), registered_anew_(disks) {}
+FenceSet::FenceSet(FenceRules rules, NodeId identity, std::uint8_t disks, DiskSet absent,
+                   Bears bears)
+    : rules_(rules),
+      identity_(identity),
+      disks_(disks),
+      absent_(std::move(absent)),
+      bears_(std::move(bears)),
+      registered_anew_(disks) {}
+
+bool FenceSet::tolerated(std::uint8_t index) const {
+  auto without = absent_;
+  add(without, index);
+  return bears_ && bears_(without);
+}
 
 DiskFencer FenceSet::make(std::uint8_t index, FenceMode mode) const {
   auto rules = rules_;
   rules.mode = mode;
-  return DiskFencer(rules, DiskRef{identity_, index});
+  return {rules, DiskRef{identity_, index},
+          tolerated(index) ? DiskFencer::few_errors : DiskFencer::max_errors};
+}
+
+std::optional<std::uint8_t> FenceSet::arbiter() const {
+  for (std::uint8_t i = 0; i < disks_; ++i) {
+    if (!contains(absent_, i)) return i;
+  }
+  return {};
 }
 
 void FenceSet::start(Output& out) {
-  phase_ = all_at_once() ? Phase::others : Phase::arbiter;
-  running_.push_back(make(0, rules_.mode));
-  if (all_at_once()) {
-    for (std::uint8_t i = 1; i < disks_; ++i) running_.push_back(make(i, rules_.mode));
+  auto first = arbiter();
+  if (!first) {
+    outcome_ = Outcome::failed;
+    why_ = "no disk answers";
+    return;
   }
+  phase_ = all_at_once() ? Phase::others : Phase::arbiter;
+  running_.push_back(make(*first, rules_.mode));
+  if (all_at_once()) add_others();
   for (auto& fencer : running_) fencer.start(out);
+}
+
+void FenceSet::add_others() {
+  for (auto i = static_cast<std::uint8_t>(*arbiter() + 1); i < disks_; ++i) {
+    if (!contains(absent_, i)) running_.push_back(make(i, rules_.mode));
+  }
 }
 
 bool FenceSet::on_completed(const DiskCompleted& event, Output& out) {
@@ -58,13 +88,26 @@ void FenceSet::settle(Output& out) {
     return;
   }
   bool repeat = false;
+  bool lost_arbiter = false;
   for (auto& fencer : running_) {
-    if (fencer.registered_anew()) registered_anew_[fencer.disk().index] = true;
+    auto index = fencer.disk().index;
+    if (fencer.registered_anew()) registered_anew_[index] = true;
     if (fencer.outcome() == Outcome::done) continue;
+    if (fencer.outcome() == Outcome::failed && tolerated(index)) {
+      MARK(fence_set_without_a_disk);
+      lost_arbiter |= index == arbiter();
+      add(absent_, index);
+      continue;
+    }
     bool may_repeat = fencer.outcome() == Outcome::lost && rules_.mode == FenceMode::fence &&
                       phase_ == Phase::others && repeats_ < max_repeats;
     if (!may_repeat) return end(fencer.outcome(), fencer);
     repeat = true;
+  }
+  if (lost_arbiter && !all_at_once()) {  // the next one arbitrates
+    MARK(fence_set_next_arbiter);
+    running_.clear();
+    return start(out);
   }
   if (repeat) {
     MARK(fence_set_repeated);
@@ -83,12 +126,13 @@ void FenceSet::settle(Output& out) {
     outcome_ = Outcome::done;
     return;
   }
-  if (phase_ == Phase::arbiter && disks_ > 1) {
+  if (phase_ == Phase::arbiter) {
     phase_ = Phase::others;
-    for (std::uint8_t i = 1; i < disks_; ++i) running_.push_back(make(i, rules_.mode));
-  } else {
+    add_others();
+  }
+  if (running_.empty()) {
     phase_ = Phase::arbiter_again;
-    running_.push_back(make(0, FenceMode::hold));
+    running_.push_back(make(*arbiter(), FenceMode::hold));
   }
   for (auto& fencer : running_) fencer.start(out);
 }

@@ -56,12 +56,20 @@ bool Giveback::take_back(World& world, Takeover& takeover, Output& out) {
   return true;
 }
 
+// Disks that are not ours, and those that cannot be reached and are not needed.
+DiskSet Giveback::left_out(const World& world) {
+  auto disks = world.absent(world.partner());
+  for (auto disk : world.missing(world.partner())) add(disks, disk);
+  return world.bears(world.partner(), disks) ? disks : world.absent(world.partner());
+}
+
 void Giveback::re_reserve(World& world, Output& out) {
   out.log(Severity::warning, "giveback.re_reserving",
           "the partner did not go on: its disks are ours alone again");
   not_before_ = out.now() + backoff;
   FenceSet fences(world.rules(FenceMode::fence, ReservationType::exclusive_access_registrants_only),
-                  world.partner(), world.config.disks(world.partner()));
+                  world.partner(), world.config.disks(world.partner()), left_out(world),
+                  world.tolerance(world.partner()));
   fences.start(out);
   state_ = ReReserving{std::move(fences)};
 }
@@ -111,7 +119,8 @@ bool Giveback::advance(World& world, Takeover& takeover, bool vetoed, Output& ou
             if (!takeover.serving() || now < not_before_ || !wanted) return false;
             FenceSet fences(
                 world.rules(FenceMode::release, ReservationType::write_exclusive_registrants_only),
-                world.partner(), world.config.disks(world.partner()));
+                world.partner(), world.config.disks(world.partner()), left_out(world),
+                world.tolerance(world.partner()));
             fences.start(out);
             state_ = Releasing{std::move(fences), world.monitor.nonce()};
             return true;

@@ -77,6 +77,7 @@ class Giveback {
     Instant deadline;
   };
 
+  static DiskSet left_out(const World& world);
   void re_reserve(World& world, Output& out);
   void stop(BootNonce nonce, World& world, Output& out);
   static bool partner_left(const World& world, BootNonce boot, Instant now);

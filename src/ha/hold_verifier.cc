@@ -11,18 +11,19 @@ void HoldVerifier::verify(DiskRef disk, ports::ReservationType type, const World
   // What is being read may be older than the reason for asking.
   running_.erase(disk);
   auto [entry, added] =
-      running_.emplace(disk, DiskFencer(world.rules(FenceMode::hold, type), disk));
-  entry->second.start(out);
+      running_.emplace(disk, Check{DiskFencer(world.rules(FenceMode::hold, type), disk), type});
+  entry->second.fencer.start(out);
 }
 
 bool HoldVerifier::on_completed(const DiskCompleted& event, Output& out) {
-  return std::ranges::any_of(running_,
-                             [&](auto& entry) { return entry.second.on_completed(event, out); });
+  return std::ranges::any_of(
+      running_, [&](auto& entry) { return entry.second.fencer.on_completed(event, out); });
 }
 
 void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) {
   for (auto it = running_.begin(); it != running_.end();) {
-    auto& fencer = it->second;
+    auto& fencer = it->second.fencer;
+    auto type = it->second.type;
     fencer.on_time(out);
     auto outcome = fencer.outcome();
     if (outcome == DiskFencer::Outcome::running) {
@@ -36,11 +37,16 @@ void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) 
                      std::to_string(disk.identity.value()) + ": " + fencer.why();
     }
     it = running_.erase(it);
-    // An unreadable disk says nothing: it is asked again, and the lease does not depend on it
-    // alone.
+    // An unreadable disk says nothing: it is asked again, now or when it has a path again, and the
+    // lease does not depend on it alone.
+    const auto& paths = world.connected[disk.identity.value()];
+    if (!paths[disk.index] && world.enough_connected(disk.identity)) {
+      MARK(hold_of_a_missing_disk);
+      continue;
+    }
     if (outcome == DiskFencer::Outcome::failed && held[disk.identity.value()]) {
       MARK(hold_unreadable);
-      verify(disk, ports::ReservationType::write_exclusive_registrants_only, world, out);
+      verify(disk, type, world, out);
       return;
     }
   }
@@ -48,7 +54,7 @@ void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) 
 
 Instant HoldVerifier::next_time() const {
   Instant next = never;
-  for (const auto& [disk, fencer] : running_) next = std::min(next, fencer.next_time());
+  for (const auto& [disk, check] : running_) next = std::min(next, check.fencer.next_time());
   return next;
 }
 

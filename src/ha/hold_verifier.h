@@ -24,7 +24,11 @@ class HoldVerifier {
   bool idle() const { return running_.empty(); }
 
  private:
-  std::map<DiskRef, DiskFencer> running_;
+  struct Check {
+    DiskFencer fencer;
+    ports::ReservationType type;
+  };
+  std::map<DiskRef, Check> running_;
 };
 
 }  // namespace duet::ha

@@ -42,7 +42,7 @@ void LeaseKeeper::on_time(Output& out) {
   beat_->counter = ++counter_;
   auto block = encode(*beat_);
   for (std::size_t i = 0; i < disks_.size(); ++i) {
-    if (disks_[i].open) continue;
+    if (disks_[i].open || contains(left_out_, static_cast<std::uint8_t>(i))) continue;
     disks_[i].issued = out.now();
     disks_[i].open = out.disk({identity_, static_cast<std::uint8_t>(i)},
                               WriteBlock{disk::heartbeat_block.offset, block});

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "ha/absence.h"
 #include "ha/config.h"
 #include "ha/output.h"
 
@@ -19,6 +20,8 @@ class LeaseKeeper {
   void start(BootNonce nonce, Epoch epoch, Output& out);
   // Ends the lease at once. Writes still under way are of no interest any more.
   void stop(Output& out);
+  // Disks that are not ours: no heartbeat goes there.
+  void leave_out(DiskSet disks) { left_out_ = std::move(disks); }
   bool running() const { return beat_.has_value(); }
   // A paused node: nothing is renewed until its reservations have been read.
   void pause() { paused_ = true; }
@@ -49,6 +52,7 @@ class LeaseKeeper {
   std::uint64_t counter_ = 0;  // grows over all epochs of this boot
   Instant next_{};
   Instant until_{};
+  DiskSet left_out_;
   bool paused_ = false;
   bool conflict_ = false;
 };

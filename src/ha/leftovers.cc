@@ -22,9 +22,9 @@ bool Leftovers::advance(World& world, Output& out) {
       Overloaded{
           [](Idle&) { return false; },
           [&](Waiting& s) {
-            if (s.until > out.now() || !world.all_connected(world.partner())) return false;
+            if (s.until > out.now() || !world.enough_connected(world.partner())) return false;
             Surveying surveying{
-                Survey(world.config, world.partner(), world.config.disks(world.partner()))};
+                Survey(world.config, world.partner(), world.missing(world.partner()))};
             surveying.survey.start(out);
             state_ = std::move(surveying);
             return true;
@@ -34,7 +34,8 @@ bool Leftovers::advance(World& world, Output& out) {
             if (s.survey.exclusive_by_us()) {
               state_ = Reading{};
               world.keeper(world.partner()).read(MailboxKeeper::Purpose::leftovers, out);
-            } else if (s.survey.holding() == Holding::unreadable) {
+            } else if (s.survey.holding() == Holding::unreadable &&
+                       !world.bears(world.partner(), s.survey.unreadable())) {
               state_ = Waiting{out.now() + unknown_retry};
             } else {
               state_ = Done{};
@@ -82,7 +83,8 @@ void Leftovers::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, 
   }
   HandingBack back{FenceSet(
       world.rules(FenceMode::release, ports::ReservationType::write_exclusive_registrants_only),
-      world.partner(), world.config.disks(world.partner()))};
+      world.partner(), world.config.disks(world.partner()), world.missing(world.partner()),
+      world.tolerance(world.partner()))};
   back.fences.start(out);
   state_ = std::move(back);
 }

@@ -17,6 +17,7 @@ void MailboxKeeper::read(Purpose purpose, Output& out) {
   reading_->answered.resize(disks_);
   reading_->errors.resize(disks_);
   for (std::uint8_t disk = 0; disk < disks_; ++disk) {
+    if (contains(left_out_, disk)) continue;
     for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
       auto id = out.disk({identity_, disk}, ReadBlock{disk::mailbox_copy(copy).offset});
       reading_->open.emplace(id, Place{disk, copy});
@@ -94,8 +95,10 @@ void MailboxKeeper::write(Purpose purpose, Mailbox mailbox, Output& out) {
   writing_->purpose = purpose;
   writing_->block = encode(mailbox);
   writing_->mailbox = std::move(mailbox);
-  std::vector<std::uint8_t> all(disks_);
-  for (std::uint8_t i = 0; i < disks_; ++i) all[i] = i;
+  std::vector<std::uint8_t> all;
+  for (std::uint8_t i = 0; i < disks_; ++i) {
+    if (!contains(left_out_, i)) all.push_back(i);
+  }
   write_copy(all, out);
 }
 

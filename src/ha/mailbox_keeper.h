@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ha/absence.h"
 #include "ha/config.h"
 #include "ha/output.h"
 
@@ -41,6 +42,8 @@ class MailboxKeeper {
   MailboxKeeper(ClusterId cluster, NodeId identity, std::uint8_t disks)
       : cluster_(cluster), identity_(identity), disks_(disks) {}
 
+  // Disks that are not ours are neither read nor written; majorities are counted as before.
+  void leave_out(DiskSet disks) { left_out_ = std::move(disks); }
   bool idle() const { return !reading_ && !writing_ && !outcome_; }
   bool writing() const { return writing_.has_value(); }
   // Supersedes a read under way, whose outcome never comes. Does not wait for a write: that may
@@ -54,8 +57,14 @@ class MailboxKeeper {
   // What was sent to this disk has been aborted: no answer is waited for. The write, if it has no
   // other disk, is over without an outcome.
   void on_aborted(std::uint8_t disk);
-  // One above every generation read or tried so far.
-  std::uint64_t next_generation() const { return highest_generation_ + 1; }
+  // One above every generation read or tried so far. A mailbox disk that was left out may hold what
+  // its server tried and nobody else took: far above that, so that no two writes share a
+  // generation.
+  std::uint64_t next_generation() const {
+    bool all = left_out_.empty() || left_out_.front() >= disks_;
+    return highest_generation_ + (all ? 1 : left_out_jump);
+  }
+  static constexpr std::uint64_t left_out_jump = 1 << 16;
 
   bool on_completed(const DiskCompleted& event, Output& out);
   std::optional<Outcome> take_outcome();
@@ -98,6 +107,7 @@ class MailboxKeeper {
   ClusterId cluster_;
   NodeId identity_;
   std::uint8_t disks_;
+  DiskSet left_out_;
   std::uint64_t highest_generation_ = 0;
   std::optional<Reading> reading_;
   std::optional<Writing> writing_;

@@ -22,6 +22,7 @@ struct IdentitySnapshot {
   NodeId server;  // by the mailbox; 0: unknown
   bool served_here = false;
   std::vector<std::uint8_t> missing_disks;  // without a path from here, by index
+  std::vector<std::uint8_t> absent_disks;   // that it is served without here, by index
   bool mailbox_known = false;
   Epoch epoch;
   Durability durability = Durability::write_through;

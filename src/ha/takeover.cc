@@ -34,7 +34,7 @@ void Takeover::begin(TakeoverOrder order, World& world, Output& out) {
     out.log(Severity::notice, "takeover.checking", std::string(sentence(order_.trigger)));
   }
   state_ = Checking{};
-  if (!world.all_connected(world.partner())) {
+  if (!world.enough_connected(world.partner())) {
     MARK(takeover_disks_unreachable);
     return refuse(Reason::partner_disks_unreachable, world, out);
   }
@@ -78,7 +78,7 @@ void Takeover::leave_alone(World& world) {
 bool Takeover::refusal_cleared(const World& world, Instant now) const {
   switch (refusal_) {
     case Reason::partner_disks_unreachable:
-      return world.all_connected(world.partner());
+      return world.enough_connected(world.partner());
     case Reason::no_lease:
       return world.lease(world.self()).until() > now;
     case Reason::mailbox_unknown:
@@ -100,9 +100,13 @@ void Takeover::hand_back(Reason why, World& world, Output& out) {
   refusal_ = why;
   drop_prepared(world, out);
   world.lease(world.partner()).stop(out);
+  auto partner = world.partner();
+  world.serve_without(partner, {});
+  // Those that cannot be reached are handed back when they can (leftovers.h).
+  auto left_out = world.enough_connected(partner) ? world.missing(partner) : DiskSet{};
   HandingBack back{
       FenceSet(world.rules(FenceMode::release, ReservationType::write_exclusive_registrants_only),
-               world.partner(), world.config.disks(world.partner()))};
+               partner, world.config.disks(partner), left_out, world.tolerance(partner))};
   back.fences.start(out);
   state_ = std::move(back);
 }
@@ -226,9 +230,21 @@ void Takeover::fence(World& world, Output& out) {
   out.act(HangUpMirror{});
   Fencing fencing{
       FenceSet(world.rules(FenceMode::fence, ReservationType::exclusive_access_registrants_only),
-               world.partner(), world.config.disks(world.partner()))};
+               world.partner(), world.config.disks(world.partner()), world.missing(world.partner()),
+               world.tolerance(world.partner()))};
+  world.serve_without(world.partner(), {});
   fencing.fences.start(out);
   state_ = std::move(fencing);
+}
+
+void Takeover::on_fenced(const FenceSet& fences, World& world, Output& out) {
+  absent_ = fences.absent();
+  world.serve_without(world.partner(), absent_);
+  std::string without;
+  for (auto disk : absent_) without += (without.empty() ? " but " : ", ") + std::to_string(disk);
+  out.log(absent_.empty() ? Severity::notice : Severity::warning, "takeover.fenced",
+          "every disk of the partner is ours alone" + without);
+  forget_aborted(fences, world);
 }
 
 // The partner's claim took our keys and aborted what was left of the giveback's mailbox write: most
@@ -242,8 +258,12 @@ void Takeover::forget_aborted(const FenceSet& fences, World& world) {
 void Takeover::confirm(int attempts, World& world, Output& out) {
   Confirming s;
   s.attempts = attempts;
-  s.own_disk = out.disk({world.self(), 0}, ReadReservation{});
+  for (std::uint8_t i = 0; i < world.config.mailbox_disks_of(world.self()); ++i) {
+    if (contains(world.absent(world.self()), i)) continue;
+    s.own_disks.push_back(out.disk({world.self(), i}, ReadReservation{}));
+  }
   for (std::uint8_t i = 0; i < world.config.mailbox_disks_of(world.partner()); ++i) {
+    if (contains(absent_, i)) continue;
     auto command = out.disk({world.partner(), i}, ReadBlock{disk::heartbeat_block.offset});
     s.beats.push_back({command, i});
   }
@@ -257,8 +277,12 @@ bool Takeover::settle_confirming(World& world, Output& out) {
     confirm(s.attempts, world, out);
     return true;
   }
-  if (s.retry != never || s.own_disk || !s.beats.empty() || s.mailbox_pending) return false;
-  if (s.failed || !s.mailbox) {
+  if (s.retry != never || !s.own_disks.empty() || !s.beats.empty() || s.mailbox_pending) {
+    return false;
+  }
+  // The partner that fenced us has fenced most of our mailbox disks: one of those that we read.
+  bool enough = s.own_disks_ours > world.config.mailbox_disks_of(world.self()) / 2U;
+  if (!s.own_disk_lost && (!enough || !s.mailbox)) {
     if (++s.attempts >= max_attempts) {
       MARK(takeover_mailbox_stays_unknown);
       hand_back(Reason::mailbox_unknown, world, out);
@@ -267,7 +291,7 @@ bool Takeover::settle_confirming(World& world, Output& out) {
     }
     return true;
   }
-  if (!s.own_disk_ours) {  // T6
+  if (s.own_disk_lost) {  // T6
     MARK(takeover_mutual);
     world.fenced = "the partner holds our disks while we fenced its";
     return true;
@@ -355,7 +379,8 @@ void Takeover::assume(World& world, Output& out) {
                          .key = world.engine_key(),
                          .holder = world.key(),
                          .durability = marked_.durability,
-                         .since = marked_.durability_since});
+                         .since = marked_.durability_since,
+                         .absent = world.absent(world.partner())});
   state_ = Assuming{};
 }
 
@@ -417,9 +442,7 @@ bool Takeover::advance(World& world, Output& out) {
                 return false;
               case FenceSet::Outcome::done:
                 ++world.progress;
-                out.log(Severity::notice, "takeover.fenced",
-                        "every disk of the partner is ours alone");
-                forget_aborted(s.fences, world);
+                on_fenced(s.fences, world, out);
                 confirm(0, world, out);
                 return true;
               case FenceSet::Outcome::lost:
@@ -469,11 +492,12 @@ bool Takeover::on_completed(const DiskCompleted& event, World& world, Output& ou
   if (auto* s = std::get_if<HandingBack>(&state_)) return s->fences.on_completed(event, out);
   auto* s = std::get_if<Confirming>(&state_);
   if (s == nullptr) return false;
-  if (s->own_disk == event.command) {
-    s->own_disk.reset();
+  if (std::erase(s->own_disks, event.command) > 0) {
     const auto* held = event.reply ? std::get_if<ports::ReservationState>(&*event.reply) : nullptr;
-    s->failed |= held == nullptr;
-    s->own_disk_ours = held != nullptr && held->reserved && held->holder == world.key();
+    if (held == nullptr) return true;
+    bool ours = held->reserved && held->holder == world.key();
+    s->own_disks_ours += ours ? 1 : 0;
+    s->own_disk_lost |= !ours;
     return true;
   }
   auto beat = std::ranges::find(s->beats, event.command, &Confirming::Beat::command);
@@ -521,6 +545,7 @@ void Takeover::given_back(World& world, Output& out) {
   world.partner_fenced = false;
   out.act(PartnerFenced{false});
   world.lease(world.partner()).stop(out);
+  world.serve_without(world.partner(), {});
   kill_at_ = never;
   epoch_ = Epoch(0);
   order_.trigger = Reason::none;

@@ -128,14 +128,14 @@ class Takeover {
       CommandId command;
       std::uint8_t disk;
     };
-    std::optional<CommandId> own_disk;  // reading the reservation of our own mailbox disk 0
-    bool own_disk_ours = false;
+    std::vector<CommandId> own_disks;  // reading the reservations of our own mailbox disks
+    std::size_t own_disks_ours = 0;
+    bool own_disk_lost = false;
     std::vector<Beat> beats;  // reads of the partner's heartbeat blocks under way
     Instant lease_ends{};     // of the partner, at the latest
     std::size_t beats_read = 0;
     std::optional<Mailbox> mailbox;
     bool mailbox_pending = true;
-    bool failed = false;
     int attempts = 0;
     Instant retry = never;
   };
@@ -179,6 +179,7 @@ class Takeover {
   // False: there is nothing to look at, or it has been looked at.
   bool look(const Mailbox& mailbox, std::optional<Confirming> confirmed, World& world, Output& out);
   void fence(World& world, Output& out);
+  void on_fenced(const FenceSet& fences, World& world, Output& out);
   static void forget_aborted(const FenceSet& fences, World& world);
   void confirm(int attempts, World& world, Output& out);
   bool settle_confirming(World& world, Output& out);
@@ -205,6 +206,7 @@ class Takeover {
     LogSequence since;
     bool operator==(const Log&) const = default;
   };
+  DiskSet absent_;                // the partner's disks that are not fenced, in this attempt
   std::optional<Log> looked_at_;  // in this attempt
   bool damaged_ = false;          // it is, and the operator accepts that
   Mailbox marked_;

@@ -5,8 +5,8 @@
 
 namespace duet::ha {
 
-std::vector<std::uint8_t> World::missing(NodeId identity) const {
-  std::vector<std::uint8_t> disks;
+DiskSet World::missing(NodeId identity) const {
+  DiskSet disks;
   const auto& paths = connected[identity.value()];
   for (std::size_t i = 0; i < paths.size(); ++i) {
     if (!paths[i]) disks.push_back(static_cast<std::uint8_t>(i));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "disk/reservation_key.h"
+#include "ha/absence.h"
 #include "ha/config.h"
 #include "ha/disk_fencer.h"
 #include "ha/health.h"
@@ -35,7 +36,10 @@ struct World {
         leases{LeaseKeeper(config, NodeId(1)), LeaseKeeper(config, NodeId(2))},
         watch(config),
         monitor(config) {
-    for (auto id : {NodeId(1), NodeId(2)}) connected[id.value()].resize(config.disks(id));
+    for (auto id : {NodeId(1), NodeId(2)}) {
+      connected[id.value()].resize(config.disks(id));
+      places[id.value()].resize(config.disks(id));
+    }
   }
 
   NodeId self() const { return config.self; }
@@ -47,12 +51,23 @@ struct World {
   const std::optional<Mailbox>& mailbox(NodeId identity) const {
     return mailboxes[identity.value() - 1];
   }
-  std::vector<std::uint8_t> missing(NodeId identity) const;  // disks without a path, by index
-  bool all_connected(NodeId identity) const {
-    for (bool c : connected[identity.value()]) {
-      if (!c) return false;
-    }
-    return true;
+  DiskSet missing(NodeId identity) const;  // disks without a path
+  // May the identity do without these?
+  bool bears(NodeId identity, const DiskSet& disks) const {
+    return ha::bears(places[identity.value()], disks, config.mailbox_disks_of(identity));
+  }
+  // Every disk has a path, but for those that the identity can do without.
+  bool enough_connected(NodeId identity) const { return bears(identity, missing(identity)); }
+  // The same question for fencing: a disk that does not answer.
+  auto tolerance(NodeId identity) const {
+    return [this, identity](const DiskSet& disks) { return bears(identity, disks); };
+  }
+  // Disks that the identity is served, or about to be served, without: not fenced by us.
+  const DiskSet& absent(NodeId identity) const { return absent_[identity.value()]; }
+  void serve_without(NodeId identity, DiskSet disks) {
+    keeper(identity).leave_out(disks);
+    lease(identity).leave_out(disks);
+    absent_[identity.value()] = std::move(disks);
   }
   ReservationKey key() const { return key_in(boot_epoch); }
   ReservationKey key_in(Epoch epoch) const {
@@ -89,6 +104,7 @@ struct World {
   std::optional<EngineReady> engine;
   ports::LinkState link = ports::LinkState::down;
   std::array<std::vector<bool>, 3> connected;  // by identity, disk
+  std::array<Places, 3> places;                // by identity
   std::uint64_t connections = 0;               // of disks, so far
   std::array<MailboxKeeper, 2> keepers;
   std::array<LeaseKeeper, 2> leases;
@@ -104,6 +120,9 @@ struct World {
   std::array<std::uint64_t, 3> replayed{};  // records, by identity
   // Set by a machine that finds us fenced; the core then ends the boot at once.
   std::optional<std::string> fenced;
+
+ private:
+  std::array<DiskSet, 3> absent_;  // by identity
 };
 
 // Whether the acknowledged writes that a mailbox tells of can be had by the node whose NVRAM is

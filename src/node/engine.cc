@@ -184,6 +184,10 @@ void Engine::order(const AssumeOrder& o) {
   service(o.identity)->assume(o, partner_down_);
 }
 
+void Engine::order(const DiskReturnedNote& o) {
+  service(o.identity)->disk_returned(o.index);
+}
+
 void Engine::order(const ReleaseOrder& o) {
   service(o.identity)->release();
 }

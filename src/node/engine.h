@@ -60,6 +60,7 @@ class Engine {
   void order(const CloseWindowOrder& o);
   void order(const CheckLogOrder& o);
   void order(const AssumeOrder& o);
+  void order(const DiskReturnedNote& o);
   void order(const ReleaseOrder& o);
   void order(const PrepareOrder& o);
   void order(const DropPreparedOrder& o);

@@ -72,9 +72,19 @@ struct AssumeOrder {
   LogSequence since;
   ReservationKey key;
   ReservationKey holder;
+  std::vector<std::uint8_t> absent;  // disks, by index, that are not fenced: not to be touched
   template <class A>
   void fields(A& a) {
-    a(identity), a(epoch), a(replay), a(log_epoch), a(durability), a(since), a(key), a(holder);
+    a(identity), a(epoch), a(replay), a(log_epoch), a(durability), a(since), a(key), a(holder),
+        a(absent);
+  }
+};
+struct DiskReturnedNote {  // an absent disk is fenced now
+  NodeId identity;
+  std::uint8_t index = 0;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(index);
   }
 };
 using ReleaseOrder = OfIdentity<struct ReleaseOrderTag>;
@@ -146,7 +156,7 @@ using ToEngine =
     std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
                  ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
                  GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder,
-                 KeepHealthOrder, CheckLogOrder, PoolAsk>;
+                 KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk>;
 
 // ---- engine to supervisor ----
 

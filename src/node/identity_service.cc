@@ -55,7 +55,7 @@ auto IdentityService::in_this_attempt(F f) {
 // Makes the storage of the labelled disks if there is none.
 void IdentityService::with_storage(std::function<void(Status)> then) {
   if (storage_) return then({});
-  read_pool_disks(ports_.disks, config_.cluster, identity_,
+  read_pool_disks(usable_disks(), config_.cluster, identity_,
                   in_this_attempt([this, then = std::move(then)](Result<LabelledPool> pool) {
                     if (!pool) return then(std::unexpected(pool.error()));
                     for (const std::string& why : pool->missing) {
@@ -83,6 +83,23 @@ void IdentityService::watch_storage() {
     log(health.empty() ? info_severity : warning_severity, "pool.health",
         health.empty() ? "the pool is well again" : health);
   });
+}
+
+std::vector<ports::Disk*> IdentityService::usable_disks() const {
+  std::vector<ports::Disk*> disks;
+  for (std::size_t i = 0; i < ports_.disks.size(); ++i) {
+    if (std::ranges::find(order_.absent, i) == order_.absent.end()) {
+      disks.push_back(ports_.disks[i]);
+    }
+  }
+  return disks;
+}
+
+void IdentityService::disk_returned(std::uint8_t index) {
+  if (std::erase(order_.absent, index) == 0 || idle()) return;
+  log(notice_severity, "disk.usable", ports_.disks[index]->name() + " is fenced again");
+  // Registered now or never needed: it holds nothing that is served.
+  ports_.disks[index]->register_key(order_.key, [](Result<void>) {});
 }
 
 // ---- prepare ----
@@ -193,12 +210,14 @@ void IdentityService::assume(const AssumeOrder& order, bool partner_down) {
   }
   if (phase_ == Phase::preparing) drop_prepared();
   ++attempt_;
+  // What was prepared may rest on a disk that must not be touched now.
+  if (!order.absent.empty()) drop_prepared();
   order_ = order;
   partner_down_ = partner_down;
   replayed_ = dropped_ = 0;
   verified_ = active_ = handed_over_ = false;
   phase_ = Phase::registering;
-  register_engine(ports_.disks, order.key, order.holder, in_this_attempt([this] { activate(); }),
+  register_engine(usable_disks(), order.key, order.holder, in_this_attempt([this] { activate(); }),
                   in_this_attempt([this](Result<void> r) { verified(std::move(r)); }));
 }
 
@@ -356,7 +375,7 @@ void IdentityService::start_orders() {
   PoolOrders::Ports ports{
       ports_.scheduler,
       *storage_,
-      [this] { return ports_.disks; },
+      [this] { return usable_disks(); },
       now,
       [this](LunNumber number) {
         const auto* lun = storage_->find(number);
@@ -388,14 +407,22 @@ void IdentityService::export_lun(const filesystem::LunInfo& lun) {
   }
 }
 
-void IdentityService::failed(const std::string& why) {
+void IdentityService::failed(std::string why) {
   MARK(assume_failed_in_engine);
+  if (!order_.absent.empty()) {
+    why += " (not fenced, so not used:";
+    for (auto index : order_.absent) {
+      why += " disk " + (index < ports_.disks.size() ? ports_.disks[index]->name() : "?");
+    }
+    why += ")";
+  }
   ++attempt_;
   stop_everything();
   // Not meant to write: not able to.
   phase_ = Phase::unregistering;
-  unregister_engine(ports_.disks, in_this_attempt([this, why](Result<void>) {
+  unregister_engine(usable_disks(), in_this_attempt([this, why](Result<void>) {
                       phase_ = Phase::idle;
+                      if (!std::exchange(order_, {}).absent.empty()) storage_.reset();
                       ports_.tell(AssumeFailedFact{identity_, why});
                     }));
 }
@@ -609,8 +636,9 @@ void IdentityService::unregister() {
   target_.reset();
   logged_.reset();
   storage_->close();
-  unregister_engine(ports_.disks, in_this_attempt([this](Result<void>) {
+  unregister_engine(usable_disks(), in_this_attempt([this](Result<void>) {
                       phase_ = Phase::idle;
+                      order_ = {};
                       ports_.tell(ReleasedFact{identity_});
                     }));
 }

@@ -69,6 +69,8 @@ class IdentityService {
   ~IdentityService();
 
   void assume(const AssumeOrder& order, bool partner_down);
+  // An absent disk of the order that is served has been fenced.
+  void disk_returned(std::uint8_t index);
   void release();
   void prepare();
   // The same, unasked and unanswered: when it cannot be, the assumption reads for itself.
@@ -112,6 +114,8 @@ class IdentityService {
   };
   enum class Goal : std::uint8_t { release, hand_over };
   bool home() const { return identity_ == config_.self; }
+  // Without those that the order says are not fenced: they are not to be touched.
+  std::vector<ports::Disk*> usable_disks() const;
   template <class F>
   auto in_this_attempt(F f);
 
@@ -133,7 +137,7 @@ class IdentityService {
   void export_lun(const filesystem::LunInfo& lun);
   void log_deletion(LunNumber lun, LunDone done);
   void start_orders();
-  void failed(const std::string& why);
+  void failed(std::string why);
   void stop_everything();
 
   void on_consistency_point(const nvlog::LogPosition& position);

@@ -158,6 +158,50 @@ TEST(IdentityService, ALogIsLookedAtBeforeAnythingIsChanged) {
   EXPECT_TRUE(b.service->idle());
 }
 
+TEST(IdentityService, ADiskThatIsNotFencedIsNotTouched) {
+  Bench b;
+  b.serve();
+  b.start_engine(blue);
+  auto o = b.order(false);
+  o.absent = {1};
+  auto before = b.shelf.registrations(1);
+  int touched = 0;
+  b.shelf.media[1]->fault = [&](simulation::DiskOperation, std::uint64_t,
+                                std::uint64_t) -> std::optional<ErrorCode> {
+    ++touched;
+    return {};
+  };
+  b.service->assume(o, false);
+  b.run();
+  ASSERT_TRUE(b.last<AssumeFailedFact>()) << "the pool needs it";
+  EXPECT_NE(b.last<AssumeFailedFact>()->why.find(b.shelf.disks()[1]->name()), std::string::npos)
+      << b.last<AssumeFailedFact>()->why;
+  EXPECT_EQ(touched, 0);
+  EXPECT_EQ(b.shelf.registrations(1), before);
+  b.service->disk_returned(1);  // too late for that order: the next one has it
+  b.told.clear();
+  b.assume(false);
+  EXPECT_TRUE(b.last<AssumedFact>());
+  EXPECT_GT(touched, 0);
+}
+
+// What is served supersedes what was being prepared: nobody waits for that answer any more.
+TEST(IdentityService, AnOrderToAssumeOvertakesThePreparation) {
+  Bench b;
+  b.serve();
+  b.start_engine(blue);
+  b.reservation = ports::ReservationType::write_exclusive_registrants_only;
+  b.service->prepare();
+  EXPECT_FALSE(b.last<PreparedFact>());
+  b.assume(false);
+  EXPECT_TRUE(b.last<AssumedFact>());
+  EXPECT_FALSE(b.last<PreparedFact>());
+  b.service->prepare();
+  b.run();
+  ASSERT_TRUE(b.last<PreparedFact>());
+  EXPECT_FALSE(b.last<PreparedFact>()->prepared) << "it is served";
+}
+
 // What lies before the consistency point does not matter: the disks say where that is.
 TEST(IdentityService, DamageBeforeTheConsistencyPointIsNone) {
   Bench b;

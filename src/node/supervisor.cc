@@ -329,7 +329,10 @@ void Supervisor::perform(ha::CheckLog& a) {
 }
 void Supervisor::perform(ha::AssumeIdentity& a) {
   to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.durability, a.since, a.key,
-                        a.holder});
+                        a.holder, a.absent});
+}
+void Supervisor::perform(ha::DiskReturned& a) {
+  to_engine(DiskReturnedNote{a.disk.identity, a.disk.index});
 }
 void Supervisor::perform(ha::ReleaseIdentity& a) {
   to_engine(ReleaseOrder{a.identity});

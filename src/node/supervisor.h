@@ -108,6 +108,7 @@ class Supervisor {
   void perform(ha::CloseMirrorWindow& action);
   void perform(ha::CheckLog& action);
   void perform(ha::AssumeIdentity& action);
+  void perform(ha::DiskReturned& action);
   void perform(ha::ReleaseIdentity& action);
   void perform(ha::PrepareIdentity& action);
   void perform(ha::DropPrepared& action);

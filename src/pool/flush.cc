@@ -14,6 +14,15 @@ namespace duet::pool {
 
 Flush::Flush(Pool& pool) : pool_(pool) {}
 
+void Flush::stop() {
+  stopped_ = true;
+  for (auto& result : std::exchange(order_results_, {})) {
+    pool_.scheduler_.post([done = std::move(result.first)]() mutable {
+      done(fail(ErrorCode::cancelled, "the pool was closed or lost"));
+    });
+  }
+}
+
 // ---- common steps ----
 
 // A callback that counts only while this consistency point goes on.
@@ -193,7 +202,13 @@ void Flush::drop(const BlockPointer& pointer) {
 }
 
 void Flush::drop_tree(const BlockPointer& pointer, std::uint8_t level) {
-  add_zombie({pointer, level, false, false, current_, 0, next_.generation});
+  // What a clone has of its origin is not its own, also when the clone is removed meanwhile.
+  const Volume* owner = volume(current_);
+  const bool clone =
+      owner != nullptr && owner->kind == VolumeKind::volume && owner->parent != pool_volume;
+  const Generation keep = clone ? owner->birth : 0;
+  if (pointer.birth <= keep) return;
+  add_zombie({pointer, level, false, false, current_, keep, next_.generation});
 }
 
 void Flush::give_up(VolumeId id, const BlockPointer& pointer, Generation newest, VolumeId dead) {
@@ -216,6 +231,16 @@ void Flush::start() {
   soon([this] { next_file(); });
 }
 
+// The slot of the superblock in force is left alone, and that of the next generation overwritten.
+void Flush::start_bare(ports::Done<void> done) {
+  next_ = pool_.superblock_;
+  next_.generation += 3;
+  next_.epoch = pool_.epoch_;
+  zombies_ = pool_.zombies_;
+  order_results_.emplace_back(std::move(done), Status{});
+  soon([this] { write_superblock(); });
+}
+
 void Flush::freeze() {
   Pool& p = pool_;
   next_ = p.superblock_;
@@ -223,10 +248,16 @@ void Flush::freeze() {
   next_.epoch = p.epoch_;
   next_.position = p.applied_;
   zombies_ = p.zombies_;
+  p.next_inode_before_.clear();
   for (const VolumeId id : std::exchange(p.changed_volumes_, {})) volumes_[id] = p.volumes_.at(id);
-  for (auto& order : std::exchange(p.orders_, {})) {
-    Status made = order.make(*this);
-    order_results_.emplace_back(std::move(order.done), std::move(made));
+  while (!p.orders_.empty()) {
+    Status made = p.orders_.front().make(*this);
+    if (!made && made.error().code == ErrorCode::busy) {  // it and all after it: the next point
+      p.again_ = true;
+      break;
+    }
+    order_results_.emplace_back(std::move(p.orders_.front().done), std::move(made));
+    p.orders_.pop_front();
   }
   next_.luns_created = p.luns_created_;
   const std::uint64_t needed = p.reserved_space();
@@ -403,7 +434,8 @@ void Flush::own_files() {
       const VolumeId id(static_cast<std::uint32_t>(number * volume_records_per_block) + i);
       const Volume* record = volume_or_old(id);
       if (record == nullptr) continue;
-      encode(*record, block.bytes.subspan(i * volume_record_size, volume_record_size));
+      encode(volumes_.contains(id) ? *record : as_it_began(*record),
+             block.bytes.subspan(i * volume_record_size, volume_record_size));
       any = true;
     }
     own_inode(volume_table);
@@ -607,6 +639,7 @@ void Flush::commit() {
     }
     file->inode = inode;
   }
+  p.held_.clear();
   for (const VolumeId id : removed_volumes_) p.volumes_.erase(id);
   for (const auto& [id, volume] : volumes_) {
     auto found = p.volumes_.find(id);

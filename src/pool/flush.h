@@ -27,8 +27,10 @@ class Flush : public std::enable_shared_from_this<Flush>, private TreeHost {
   explicit Flush(Pool& pool);
   // Takes what waits in the pool, in the same turn, and makes it true on the disks.
   void start();
+  // Nothing but a superblock, several generations on: see Pool::activate.
+  void start_bare(ports::Done<void> done);
   // Nothing more happens; who waits is told `cancelled` by the pool.
-  void stop() { stopped_ = true; }
+  void stop();
   // What disks had in their caches may be gone.
   void write_again() { write_again_ = true; }
 
@@ -46,6 +48,9 @@ class Flush : public std::enable_shared_from_this<Flush>, private TreeHost {
   // After all files are written: snapshots see them.
   void later(std::function<void()> task) { later_.push_back(std::move(task)); }
   void add_zombie(const Zombie& zombie);
+  void prune_zombies(VolumeId volume, Generation keep);
+  bool has_snapshots(VolumeId volume) const;
+  bool is_shown(VolumeId volume) const;  // by a snapshot of this very point
   // Of a volume that goes back: what waits in memory is forgotten.
   void forget_changes(VolumeId volume);
   // Of its snapshots, the newest below `before`; 0: none. Clones count their origin.
@@ -105,6 +110,7 @@ class Flush : public std::enable_shared_from_this<Flush>, private TreeHost {
   // `dead`: whose dead list gets it, unless it is younger than `newest`.
   void give_up(VolumeId volume, const BlockPointer& pointer, Generation newest, VolumeId dead);
   VolumeId successor(VolumeId volume, Generation detached) const;
+  Volume as_it_began(const Volume& volume) const;
   Inode& own_inode(InodeNumber file);
   DirtyFile& own_changes(InodeNumber file) { return own_[file]; }
   void emit(raid::BlockAddress address, Slice block, std::uint64_t chunk);

@@ -15,7 +15,15 @@ Volume* Flush::volume(VolumeId id) {
   if (removed_volumes_.contains(id)) return nullptr;
   auto old = pool_.volumes_.find(id);
   if (old == pool_.volumes_.end()) return nullptr;
-  return &(volumes_[id] = old->second);
+  return &(volumes_[id] = as_it_began(old->second));
+}
+
+// Inode numbers that were given since belong to the next point, with the records that gave them.
+Volume Flush::as_it_began(const Volume& volume) const {
+  Volume began = volume;
+  auto before = pool_.next_inode_before_.find(volume.id);
+  if (before != pool_.next_inode_before_.end()) began.next_inode = before->second;
+  return began;
 }
 
 const Volume* Flush::volume_or_old(VolumeId id) const {
@@ -37,6 +45,34 @@ Volume& Flush::add_volume(VolumeKind kind) {
 void Flush::remove_volume(VolumeId id) {
   volumes_.erase(id);
   removed_volumes_.insert(id);
+  keeps_.clear();  // it may have been a snapshot that kept something
+}
+
+bool Flush::has_snapshots(VolumeId id) const {
+  const auto is_one = [&](const Volume& v) {
+    return v.kind == VolumeKind::snapshot && v.parent == id;
+  };
+  return std::ranges::any_of(volumes_, [&](const auto& v) { return is_one(v.second); }) ||
+         std::ranges::any_of(pool_.volumes_, [&](const auto& v) {
+           return is_one(v.second) && !removed_volumes_.contains(v.first);
+         });
+}
+
+bool Flush::is_shown(VolumeId id) const {
+  return std::ranges::any_of(volumes_, [&](const auto& v) {
+    return v.second.kind == VolumeKind::snapshot && v.second.parent == id &&
+           v.second.birth == next_.generation;
+  });
+}
+
+// The volume shows its snapshot again: of what left it since, only what is younger goes.
+void Flush::prune_zombies(VolumeId id, Generation keep) {
+  for (Zombie& zombie : zombies_) {
+    if (zombie.volume != id || zombie.prune || zombie.detached <= keep) continue;
+    zombie.prune = true;
+    zombie.keep = std::max(zombie.keep, keep);
+    zombies_changed_ = true;
+  }
 }
 
 bool Flush::name_taken(const std::string& name, VolumeId parent) const {
@@ -74,6 +110,7 @@ void Flush::add_zombie(const Zombie& zombie) {
 }
 
 void Flush::forget_changes(VolumeId volume) {
+  pool_.held_.insert(volume);
   std::erase_if(pool_.changed_, [&](const FileKey& key) { return key.volume == volume; });
   std::erase_if(pool_.files_, [&](const auto& entry) {
     if (entry.first.volume != volume) return false;
@@ -143,11 +180,11 @@ void Flush::reap(const Zombie& zombie, const Slice& block) {
   const Generation newest = zombie.prune ? 0 : keeps(zombie.volume, zombie.detached);
   const VolumeId dead = newest == 0 ? zombie.volume : successor(zombie.volume, zombie.detached);
   const auto go = [&](const BlockPointer& pointer) {
-    if (zombie.prune && pointer.birth <= zombie.keep) return;
+    if (pointer.birth <= zombie.keep) return;
     give_up(zombie.volume, pointer, newest, dead);
   };
   const auto below = [&](const BlockPointer& pointer, std::uint8_t level, bool inodes) {
-    if (pointer.hole() || (zombie.prune && pointer.birth <= zombie.keep)) return;
+    if (pointer.hole() || pointer.birth <= zombie.keep) return;
     if (!pool_.space_.valid(pointer.address)) {
       return pool_.give_up_on("a block lies outside of the pool");
     }

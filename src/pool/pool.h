@@ -43,9 +43,9 @@ struct Zombie {
   BlockPointer pointer;
   std::uint8_t level = 0;
   bool inodes = false;  // level 0 holds inodes, whose files go, too
-  bool prune = false;   // blocks not younger than `keep` are somebody else's; else the dead list's
+  bool prune = false;   // what is younger than `keep` is free; else snapshots may have it
   VolumeId volume;
-  Generation keep = 0;      // of prune
+  Generation keep = 0;      // blocks that are not younger are somebody else's
   Generation detached = 0;  // in this consistency point
   bool operator==(const Zombie&) const = default;
 };
@@ -207,6 +207,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   Status read_zombies();
   void loaded(const std::shared_ptr<Loading>& loading, Status status);
   void forget();
+  bool lacks_a_member() const;
   void make_root_directories();
   void make_root_directory(VolumeId volume);
 
@@ -281,6 +282,10 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   std::set<FileKey> changed_;                       // files with something for the next point
   std::map<VolumeId, Volume> volumes_;
   std::set<VolumeId> changed_volumes_;
+  // Volumes that the consistency point under way takes back or away: nobody may look until then.
+  std::set<VolumeId> held_;
+  // As it was when the consistency point under way began, where numbers were given since.
+  std::map<VolumeId, std::uint64_t> next_inode_before_;
   std::map<LunNumber, Lun> luns_;
   std::map<LunNumber, Lun> coming_luns_;  // of the consistency point under way
   std::vector<Zombie> zombies_;

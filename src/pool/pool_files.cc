@@ -98,12 +98,14 @@ Result<BlockPointer> Pool::resolve(const TreeRoot& root, std::uint64_t block) {
 }
 
 Result<File*> Pool::file(FileKey key) {
+  if (held_.contains(key.volume)) return fail(ErrorCode::busy, "the volume is being replaced");
   if (auto found = files_.find(key); found != files_.end()) {
     if (found->second->freed) return fail(ErrorCode::not_found, describe(key) + " is free");
     return found->second.get();
   }
   auto volume = volumes_.find(key.volume);
-  if (volume == volumes_.end() || key.inode == no_inode) {
+  // The blocks of a snapshot that is being deleted go one by one.
+  if (volume == volumes_.end() || key.inode == no_inode || volume->second.deleting) {
     return fail(ErrorCode::not_found, describe(key) + " does not exist");
   }
   const Inode& inodes = volume->second.inodes;
@@ -238,6 +240,7 @@ Result<InodeNumber> Pool::next_inode(VolumeId id) {
   if (volume == volumes_.end() || volume->second.kind != VolumeKind::volume) {
     return fail(ErrorCode::not_found, "no such volume");
   }
+  if (held_.contains(id)) return fail(ErrorCode::busy, "the volume is being replaced");
   const std::uint64_t next = volume->second.next_inode;
   if (next / filesystem::inodes_per_block >= filesystem::max_file_blocks) {
     return fail(ErrorCode::no_space,
@@ -250,6 +253,7 @@ InodeNumber Pool::allocate_inode(VolumeId id) {
   Volume& volume = volumes_.at(id);
   ASSERT(volume.kind == VolumeKind::volume);
   changed_volumes_.insert(id);
+  if (flush_) next_inode_before_.try_emplace(id, volume.next_inode);
   const InodeNumber number(volume.next_inode++);
   auto made = std::make_shared<File>();
   made->key = {id, number};
@@ -333,7 +337,8 @@ void Pool::run(std::function<Status(filesystem::View&)> operation, ports::Done<v
 }
 
 void Pool::run_again(const std::shared_ptr<Running>& running) {
-  running->era = era_;
+  // The first one, so that what is pinned is not given away and written again meanwhile.
+  if (!running->era) running->era = era_;
   pins_ = running->pins.get();
   missing_.clear();
   shown_.clear();

@@ -406,9 +406,23 @@ void Pool::activate(Epoch epoch, ports::Done<void> done) {
     state_ = StorageState::active;
     make_root_directories();
     set_health(lasting_health());
-    done({});
+    if (!lacks_a_member()) return done({});
+    flush_ = std::make_shared<Flush>(*this);
+    flush_->start_bare(std::move(done));
   };
   read_superblocks(loading);
+}
+
+// A member that is not here may bear the next superblock, of a consistency point that nobody else
+// saw the end of. What it refers to is about to be overwritten, so a younger superblock comes
+// first.
+bool Pool::lacks_a_member() const {
+  return std::ranges::any_of(superblock_.layout.members, [this](const raid::Member& member) {
+    return member.state == raid::MemberState::in_sync &&
+           std::ranges::none_of(options_.disks, [&](const Disk& disk) {
+             return disk.id == member.disk && disk.disk->connected();
+           });
+  });
 }
 
 // Every volume has one; that of a new volume is made here, in memory, as its first change.
@@ -465,6 +479,8 @@ void Pool::forget() {
   changed_.clear();
   volumes_.clear();
   changed_volumes_.clear();
+  next_inode_before_.clear();
+  held_.clear();
   luns_.clear();
   coming_luns_.clear();
   zombies_.clear();

@@ -44,7 +44,7 @@ void Pool::read_file(FileKey key, std::uint64_t offset, std::uint64_t length,
 
 // Looks at every block of the range; reads what is needed to look, and then all that is needed.
 void Pool::read_more(const std::shared_ptr<Reading>& reading) {
-  reading->era = era_;
+  if (!reading->era) reading->era = era_;  // the first one: what is pinned stays what it is
   reading->parts.clear();
   reading->pointers.clear();
   pins_ = reading->pins.get();

@@ -36,6 +36,9 @@ using Model = std::map<LunNumber, ModelLun>;
 
 class PoolTestBench {
  public:
+  // Of files; looks first, changes then. The same in a replay.
+  using Operation = std::function<Status(filesystem::View&)>;
+
   struct Options {
     std::size_t disks = 4;
     raid::Protection protection = raid::Protection::single;
@@ -114,9 +117,44 @@ class PoolTestBench {
   void replay() {
     for (const auto& [position, record] : log) {
       if (position.sequence <= contained) continue;
+      if (auto found = operations.find(position.sequence); found != operations.end()) {
+        if (position.sequence > pool->position().sequence)
+          replay_operation(found->second, position);
+        continue;
+      }
       auto status = pool->apply(position, record);
       EXPECT_TRUE(status) << status.error().message;
     }
+  }
+  void replay_operation(const Operation& operation, const LogPosition& position) {
+    const auto start = [&](auto done) {
+      pool->run(
+          [&](filesystem::View& view) {
+            Status status = operation(view);
+            if (status) pool->skip(position);
+            return status;
+          },
+          std::move(done));
+    };
+    auto status = wait(start);
+    EXPECT_TRUE(status || !power.on()) << status.error().message;
+  }
+  // Runs an operation on files and logs it; the error is that of the operation.
+  Status run(const Operation& operation) {
+    const auto start = [&](auto done) {
+      pool->run(
+          [&](filesystem::View& view) {
+            Status status = operation(view);
+            if (!status) return status;
+            const LogPosition position = next_position();
+            log.emplace_back(position, LogRecord{});
+            operations[position.sequence] = operation;
+            pool->skip(position);
+            return status;
+          },
+          std::move(done));
+    };
+    return wait(start);
   }
   // Opens, replays, and is ready for more.
   void start(Epoch epoch = Epoch(1)) {
@@ -251,6 +289,7 @@ class PoolTestBench {
   disk::PoolId pool_id{};
   std::unique_ptr<Pool> pool;
   std::vector<std::pair<LogPosition, LogRecord>> log;
+  std::map<LogSequence, Operation> operations;  // what is not a record of a LUN
   Model model;
   LogSequence contained;  // the log is free up to here
   CheckReport last_check;

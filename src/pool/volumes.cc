@@ -77,13 +77,9 @@ void Pool::delete_volume(VolumeId id, ports::Done<void> done) {
         if (id == first_volume) {
           return fail(ErrorCode::refused, "the first volume stays as long as the pool");
         }
-        for (const auto& [other, old] : volumes_) {
-          const Volume* v = flush.volume_or_old(other);
-          if (v != nullptr && v->kind == VolumeKind::snapshot && v->parent == id) {
-            return fail(
-                ErrorCode::refused,
-                "volume " + volume->name + " has snapshots: delete them first (" + v->name + ")");
-          }
+        if (flush.has_snapshots(id)) {
+          return fail(ErrorCode::refused,
+                      "volume " + volume->name + " has snapshots: delete them first");
         }
         for (const auto& [number, lun] : luns_) {
           if (lun.file->key.volume == id) {
@@ -114,6 +110,8 @@ void Pool::create_snapshot(VolumeId id, const std::string& name, std::int64_t no
         if (volume == nullptr || volume->kind != VolumeKind::volume) return no_such_volume(id);
         if (auto status = check_name(flush, name, id); !status) return status;
         if (volumes_.size() >= volumes_max) return fail(ErrorCode::no_space, "too many snapshots");
+        // Births tell the order of snapshots: one in a point.
+        if (flush.is_shown(id)) return fail(ErrorCode::busy, "one snapshot at a time");
         // From now on overwriting a reserved LUN of the volume gives nothing back.
         if (reserved_space() + kept_space(id) > space_.free()) {
           return fail(ErrorCode::no_space,
@@ -209,6 +207,7 @@ void Pool::restore(VolumeId id, VolumeId snapshot_id, ports::Done<void> done) {
           flush.add_zombie({volume->inodes.root, volume->inodes.levels, true, true, id,
                             snapshot->birth, flush.generation()});
         }
+        flush.prune_zombies(id, snapshot->birth);
         flush.remove_own_file(std::exchange(volume->dead_list, no_inode));
         volume->dead_begin = volume->dead_size = 0;
         volume->inodes = snapshot->inodes;

@@ -153,27 +153,24 @@ void Array::Impl::write_member(std::uint32_t member, std::uint64_t block, std::v
   if (layout.members[member].state == MemberState::failed) return done({});
   auto device = device_of(member);
   if (!device) return missed(member, scheduler.now(), std::move(done));
-  const DiskId disk = layout.members[member].disk;
+  const std::uint64_t incarnation = members[member].incarnation;
   device->write(block, std::move(data), durable,
-                [self = shared_from_this(), member, disk,
+                [self = shared_from_this(), member, incarnation,
                  done = std::move(done)](Result<void> status) mutable {
-                  self->member_answered(member, disk, std::move(status), std::move(done));
+                  self->member_answered(member, incarnation, std::move(status), std::move(done));
                 });
 }
 
-void Array::Impl::member_answered(std::uint32_t member, DiskId disk, Status status, Finish done) {
+void Array::Impl::member_answered(std::uint32_t member, std::uint64_t incarnation, Status status,
+                                  Finish done) {
   if (status) return done({});
   if (!running()) return done(stopped());
   if (status.error().code == ErrorCode::reservation_conflict) {
     fence(status.error());
     return done(stopped());
   }
-  // Its place may have gone to another disk meanwhile.
-  const Member& now = layout.members[member];
-  if (now.disk != disk || now.state == MemberState::failed ||
-      fail_member(member, status.error().message)) {
-    return done({});
-  }
+  const bool gone = members[member].incarnation != incarnation;
+  if (gone || fail_member(member, status.error().message)) return done({});
   done(std::move(status));
 }
 
@@ -202,6 +199,9 @@ void Array::flush(ports::Done<void> done) {
 }
 void Array::write_everywhere(std::uint64_t block, Slice data, ports::Done<void> done) {
   impl_->write_everywhere(block, data, std::move(done));
+}
+const WriteFigures& Array::write_figures() const {
+  return impl_->write_figures;
 }
 const Layout& Array::layout() const {
   return impl_->layout;

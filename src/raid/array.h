@@ -48,6 +48,13 @@ struct MemberReport {
   std::uint64_t repaired_blocks = 0;  // written again from redundancy
 };
 
+// How stripes were written since the array was made.
+struct WriteFigures {
+  std::uint64_t full_stripes = 0;     // all data blocks were given
+  std::uint64_t filled_stripes = 0;   // the others were free: zeros
+  std::uint64_t partial_stripes = 0;  // with live blocks among the others: journal, reads
+};
+
 struct Progress {
   bool running = false;
   std::uint64_t done = 0;   // blocks per member
@@ -126,6 +133,7 @@ class Array {
 
   const Layout& layout() const;
   std::vector<MemberReport> report() const;
+  const WriteFigures& write_figures() const;
 
   // ---- administration: all change the layout ----
   // Errors: not_found, invalid (the message says the rule), refused (the group would be lost).

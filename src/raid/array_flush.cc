@@ -49,10 +49,10 @@ void Array::Impl::flush_member(std::uint32_t member, Finish done) {
   auto device = device_of(member);
   // An absent one has nothing in its cache: the first write that it misses fails it.
   if (!device || layout.members[member].state == MemberState::failed) return done({});
-  const DiskId disk = layout.members[member].disk;
-  device->flush([self = shared_from_this(), member, disk,
+  const std::uint64_t incarnation = members[member].incarnation;
+  device->flush([self = shared_from_this(), member, incarnation,
                  done = std::move(done)](Result<void> status) mutable {
-    self->member_answered(member, disk, std::move(status), std::move(done));
+    self->member_answered(member, incarnation, std::move(status), std::move(done));
   });
 }
 

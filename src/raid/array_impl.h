@@ -95,7 +95,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
                     bool durable, Finish done);
 
   // Good, too, if the member is no longer one, or has failed because of it.
-  void member_answered(std::uint32_t member, DiskId disk, Status status, Finish done);
+  void member_answered(std::uint32_t member, std::uint64_t incarnation, Status status, Finish done);
 
   // ---- array_members.cc: who is in ----
   // False: the group would be lost, nothing has changed.
@@ -250,7 +250,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   struct Rebuild {
     std::uint16_t group = 0;
     std::uint32_t member = 0;
-    DiskId disk;
+    std::uint64_t incarnation = 0;
     Columns of;
     std::uint64_t row = 0;  // rows below are done
     std::uint64_t end = 0;  // of the step under way
@@ -293,6 +293,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   Options options;
   Owner owner;
   Layout layout;
+  WriteFigures write_figures;
   std::uint64_t layout_version = 0;
   std::vector<Columns> groups;
   std::deque<GroupState> states;  // by group
@@ -304,6 +305,8 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
     std::uint64_t read_errors = 0;
     std::uint64_t repaired = 0;
     std::uint64_t valid = 0;  // blocks below are valid, while rebuilding
+    // Of whoever has the place: the same disk that comes again is another one.
+    std::uint64_t incarnation = 0;
   };
   std::vector<MemberCounters> members;
   std::map<std::uint32_t, Unpublished> unpublished;  // failed, and no superblock says so

@@ -43,6 +43,7 @@ void Array::Impl::drop_member(std::uint32_t number, const std::string& why) {
   event(describe(number) + " has failed: " + why);
   member.state = MemberState::failed;
   member.rebuilt = 0;
+  ++members[number].incarnation;
   // Of several since the last superblock the first is the one that superblock takes for a member.
   unpublished.try_emplace(number, Unpublished{member.disk, false});
   // What waits for this disk is not needed any more. It may come back as a new one.
@@ -103,7 +104,9 @@ Status Array::Impl::replace(std::uint32_t number, DiskId disk) {
   member.disk = disk;
   member.state = MemberState::rebuilding;
   member.rebuilt = 0;
-  members[number] = {};
+  members[number].valid = 0;
+  members[number].slow = false;
+  ++members[number].incarnation;
   event("disk " + to_string(disk) + " takes the place of member " + std::to_string(number));
   changed();
   start_rebuilds();

@@ -3,6 +3,14 @@
 #include "raid/array_impl.h"
 
 namespace duet::raid {
+namespace {
+
+// The step is done again, however short the interruption was.
+Status interrupted() {
+  return fail(ErrorCode::disconnected, "the member that is being rebuilt was away");
+}
+
+}  // namespace
 
 void Array::Impl::start_rebuilds() {
   for (std::uint16_t group = 0; group < groups.size() && background; ++group) {
@@ -48,7 +56,7 @@ void Array::Impl::rebuild_next(std::uint16_t group) {
     auto rebuild = std::make_shared<Rebuild>();
     rebuild->group = group;
     rebuild->member = member;
-    rebuild->disk = layout.members[member].disk;
+    rebuild->incarnation = members[member].incarnation;
     rebuild->row = std::max(members[member].valid, reserved_blocks);
     rebuild->published = scheduler.now();
     // It may bear the stripe journal of another pool.
@@ -67,8 +75,8 @@ void Array::Impl::rebuild_next(std::uint16_t group) {
 
 bool Array::Impl::rebuild_goes_on(const Rebuild& rebuild) const {
   const Member& member = layout.members[rebuild.member];
-  return running() && member.state == MemberState::rebuilding && member.disk == rebuild.disk &&
-         reachable(rebuild.member);
+  return running() && member.state == MemberState::rebuilding &&
+         members[rebuild.member].incarnation == rebuild.incarnation && reachable(rebuild.member);
 }
 
 void Array::Impl::rebuild_rows(const std::shared_ptr<Rebuild>& rebuild) {
@@ -97,7 +105,7 @@ void Array::Impl::rebuild_locked(const std::shared_ptr<Rebuild>& rebuild) {
   auto self = shared_from_this();
   auto join =
       this->join([self, rebuild](Status status) { self->rebuild_step_ended(rebuild, status); });
-  if (!rebuild_goes_on(*rebuild)) return;
+  if (!rebuild_goes_on(*rebuild)) return join->add(interrupted());
   const std::uint32_t column = column_of(layout.members[rebuild->member], rebuild->of->geometry);
   const ColumnMask bit = ColumnMask{1} << column;
   for (std::uint64_t row = rebuild->row; row < rebuild->end; ++row) {
@@ -121,7 +129,7 @@ void Array::Impl::rebuild_row(const Rebuild& rebuild, std::uint64_t row, std::ui
                  " is lost: " + image.error().message);
   }
   if (!image) return join->add(std::unexpected(image.error()));
-  if (!rebuild_goes_on(rebuild)) return;
+  if (!rebuild_goes_on(rebuild)) return join->add(interrupted());
   write_member(rebuild.member, row, {image->columns[column].slice()}, false,
                [join](Status status) { join->add(std::move(status)); });
 }

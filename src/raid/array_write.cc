@@ -171,6 +171,9 @@ void Array::Impl::prepare(const std::shared_ptr<Wave>& wave, std::size_t index,
     const BlockAddress address(wave->of->members.at(column), stripe_of(stripe.key));
     if (owner.live(address)) work.full = false;
   }
+  ++(others == 0 ? write_figures.full_stripes
+     : work.full ? write_figures.filled_stripes
+                 : write_figures.partial_stripes);
   const ColumnMask writable = written_columns(*wave->of);
   work.plain = (writable & geometry.parity_mask()) == 0;
   if (work.full && !work.plain) work.written = geometry.data_mask();

@@ -1,0 +1,28 @@
+// A disk that an identity is served without comes back: it is fenced like any other of the
+// identity, and only then the engine may touch it (docs/protocols/absent_disks.md).
+#pragma once
+
+#include <array>
+#include <map>
+
+#include "ha/disk_fencer.h"
+#include "ha/world.h"
+
+namespace duet::ha {
+
+class ReturnedDisks {
+ public:
+  static constexpr Duration return_retry = seconds(1);
+
+  // `held`: by identity. `modes`: how its disks are taken; nothing: not now.
+  void advance(World& world, const std::array<std::optional<FenceMode>, 3>& modes,
+               const std::array<ports::ReservationType, 3>& types, Output& out);
+  bool on_completed(const DiskCompleted& event, Output& out);
+  Instant next_time() const;
+
+ private:
+  std::map<DiskRef, DiskFencer> running_;
+  std::map<DiskRef, Instant> rest_;
+};
+
+}  // namespace duet::ha
