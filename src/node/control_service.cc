@@ -10,6 +10,8 @@
 namespace duet::node {
 namespace {
 
+constexpr std::size_t max_pool_name = 255;  // bytes; the pool knows better what is allowed
+
 admin::OperateOutcome outcome_of(ha::OperatorAnswer::Outcome outcome) {
   using From = ha::OperatorAnswer::Outcome;
   switch (outcome) {
@@ -219,6 +221,10 @@ void ControlService::serve(ClientId client, const admin::PoolOrder& request) {
   };
   if (static_cast<std::uint8_t>(request.verb) >= admin::pool_verbs) return refuse("no such order");
   if (ask.order.identity.value() > 2) return refuse("no such node");
+  for (const auto* name : {&request.volume, &request.snapshot, &request.lun, &request.name,
+                           &request.disk, &request.spare}) {
+    if (name->size() > max_pool_name) return refuse("a name is too long");
+  }
   const auto core = supervisor_.core().snapshot(supervisor_.ports().scheduler.now());
   const auto& identity = core.identities[ask.order.identity.value() - 1u];
   if (!identity.served_here) return refuse(not_served(identity));

@@ -73,6 +73,7 @@ class IdentityBench {
         },
         [this](const FromEngine& fact) { hear(fact); },
         [this] { return lease; },
+        [this] { return scheduler.now().time_since_epoch() / std::chrono::nanoseconds(1); },
     };
     service = std::make_unique<IdentityService>(*config, red, std::move(ports));
     if (node == red) mirror.on_outgoing([this](bool up) { service->on_mirror(up); });

@@ -389,6 +389,22 @@ void IdentityService::start_orders() {
       PoolOrders::Identity{config_.cluster, identity_, config_.name_of(identity_), ports_.disks,
                            config_.shelves[identity_.value()].luns},
       std::move(ports), labelled_);
+  std::vector<SnapshotSchedule> schedules;
+  for (const auto& schedule : config_.snapshots) {
+    if (schedule.identity == identity_) schedules.push_back(schedule);
+  }
+  snapshots_ = std::make_unique<SnapshotKeeper>(
+      ports_.scheduler, *storage_, ports_.wall_clock_ns,
+      [this](std::string phase, std::string text) {
+        log(warning_severity, std::move(phase), std::move(text));
+      },
+      std::move(schedules));
+}
+
+void IdentityService::end_orders() {
+  snapshots_.reset();
+  if (orders_) orders_->close();
+  orders_.reset();
 }
 
 void IdentityService::pool_order(const admin::PoolOrder& order, PoolOrders::Done done) {
@@ -430,6 +446,7 @@ void IdentityService::failed(std::string why) {
 void IdentityService::stop_everything() {
   ports_.scheduler.cancel(limit_timer_);
   ports_.scheduler.cancel(step_timer_);
+  snapshots_.reset();
   orders_.reset();
   target_.reset();
   logged_.reset();
@@ -631,8 +648,7 @@ void IdentityService::unregister() {
   ports_.scheduler.cancel(limit_timer_);
   ++attempt_;
   // From here on there is no way back: clients are sent away and the pool is closed.
-  orders_->close();
-  orders_.reset();
+  end_orders();
   target_.reset();
   logged_.reset();
   storage_->close();
@@ -670,7 +686,7 @@ void IdentityService::stored(std::uint64_t count) {
 // any more, but stay registered: its fencing takes that away.
 void IdentityService::handed_over() {
   ++attempt_;
-  orders_->close();
+  end_orders();
   stop_everything();
   phase_ = Phase::idle;
   handed_over_ = true;

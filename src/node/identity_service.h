@@ -137,6 +137,7 @@ class IdentityService {
   void export_lun(const filesystem::LunInfo& lun);
   void log_deletion(LunNumber lun, LunDone done);
   void start_orders();
+  void end_orders();
   void failed(std::string why);
   void stop_everything();
 
@@ -174,6 +175,7 @@ class IdentityService {
   std::unique_ptr<LoggedStorage> logged_;
   std::unique_ptr<LunTarget> target_;
   std::unique_ptr<PoolOrders> orders_;
+  std::unique_ptr<SnapshotKeeper> snapshots_;
   std::set<LunNumber> deleting_;
   Goal goal_{};
   std::uint64_t ends_ = 0;        // attempts to end the service; one may be cancelled

@@ -12,6 +12,7 @@
 
 #include "admin/control.h"
 #include "node/pool_disks.h"
+#include "node/snapshot_schedule.h"
 #include "pool/checker.h"
 #include "pool/pool.h"
 #include "ports/disk.h"
