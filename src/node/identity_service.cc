@@ -213,6 +213,10 @@ void IdentityService::assume(const AssumeOrder& order, bool partner_down) {
   // What was prepared may rest on a disk that must not be touched now.
   if (!order.absent.empty()) drop_prepared();
   order_ = order;
+  if (usable_disks().empty()) {
+    order_ = {};
+    return ports_.tell(AssumeFailedFact{identity_, "no disk of the identity is fenced"});
+  }
   partner_down_ = partner_down;
   replayed_ = dropped_ = 0;
   verified_ = active_ = handed_over_ = false;

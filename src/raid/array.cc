@@ -78,6 +78,14 @@ void Array::Impl::close() {
   while (!under_way.empty()) {
     end(under_way.begin()->first, fail(ErrorCode::cancelled, "the array was closed"));
   }
+  // What waits holds this array.
+  locks.close();
+  for (GroupState& state : states) {
+    auto writes = std::move(state.ring_waiting);
+    state.ring_waiting.clear();
+    auto tasks = std::move(state.when_open);
+    state.when_open.clear();
+  }
 }
 
 void Array::Impl::fence(const Error& error) {

@@ -15,12 +15,14 @@ class StripeLocks {
   explicit StripeLocks(ports::Scheduler& scheduler) : scheduler_(scheduler) {}
   // True: held from now on, `granted` is dropped. False: it is called once it is held.
   bool lock(StripeKey key, ports::Task granted) {
+    if (closed_) return false;
     auto [it, free] = held_.try_emplace(key);
     if (free) return true;
     it->second.push_back(std::move(granted));
     return false;
   }
   void unlock(StripeKey key) {
+    if (closed_) return;
     auto it = held_.find(key);
     ASSERT(it != held_.end());
     if (it->second.empty()) {
@@ -30,9 +32,16 @@ class StripeLocks {
     scheduler_.post(std::move(it->second.front()));
     it->second.pop_front();
   }
+  // Nobody gets a lock any more; who waits is forgotten.
+  void close() {
+    closed_ = true;
+    auto held = std::move(held_);
+    held_.clear();
+  }
 
  private:
   ports::Scheduler& scheduler_;
+  bool closed_ = false;
   std::unordered_map<StripeKey, std::deque<ports::Task>> held_;
 };
 
