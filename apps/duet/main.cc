@@ -177,7 +177,7 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
 
   auto* volume = app.add_subcommand("volume", "volumes of a pool");
   volume->require_subcommand(1);
-  json(whose(add(volume, "list", "all volumes", volume_list)));
+  json(whose(add(volume, "list", "all volumes", show_volumes)));
   change(volume, "create", "a new volume", volume_create, "NAME", 1, 1);
   change(volume, "delete", "deletes a volume and its data", volume_delete, "NAME", 1, 1);
   auto* limits =
@@ -187,7 +187,7 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
 
   auto* snapshot = app.add_subcommand("snapshot", "snapshots of volumes; VOLUME: by default vol0");
   snapshot->require_subcommand(1);
-  auto* snapshots = whose(add(snapshot, "list", "all, or those of VOLUME", snapshot_list));
+  auto* snapshots = whose(add(snapshot, "list", "all, or those of VOLUME", show_snapshots));
   snapshots->add_option("VOLUME", a.names)->expected(0, 1);
   json(snapshots);
   change(snapshot, "create", "the volume as it is now", snapshot_create, "[VOLUME] NAME", 1, 2);

@@ -98,14 +98,14 @@ int pool_status(const Target& target, const Arguments& a) {
   });
 }
 
-int volume_list(const Target& target, const Arguments& a) {
+int show_volumes(const Target& target, const Arguments& a) {
   return ask(target, order_of(target, a, PoolVerb::volume_list), [&](const auto& reply) {
     print(a.json ? volumes_json(reply) : volumes_text(reply));
     return done;
   });
 }
 
-int snapshot_list(const Target& target, const Arguments& a) {
+int show_snapshots(const Target& target, const Arguments& a) {
   auto order = order_of(target, a, PoolVerb::snapshot_list);
   if (order) take_names(a, *order);
   return ask(target, order, [&](const auto& reply) {

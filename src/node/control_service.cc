@@ -227,7 +227,8 @@ void ControlService::serve(ClientId client, const admin::PoolOrder& request) {
   }
   const auto core = supervisor_.core().snapshot(supervisor_.ports().scheduler.now());
   const auto& identity = core.identities[ask.order.identity.value() - 1u];
-  if (!identity.served_here) return refuse(not_served(identity));
+  const bool served = identity.served_here && supervisor_.ports().engine.running();
+  if (!served) return refuse(not_served(identity));
   supervisor_.ask_engine(
       std::move(ask),
       Supervisor::PoolDone([this, client, alive = alive_](const PoolAnswer& answer) {

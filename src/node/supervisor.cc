@@ -480,7 +480,9 @@ void Supervisor::engine_answered(const Answer& answer) {
   auto request = std::move(it->second);
   engine_requests_.erase(it);
   ports_.scheduler.cancel(request.limit);
-  std::get<std::function<void(const Answer&)>>(request.done)(answer);
+  const auto* done = std::get_if<std::function<void(const Answer&)>>(&request.done);
+  if (done == nullptr) return refuse(request.done, answer.request, "the engine answered nonsense");
+  (*done)(answer);
 }
 
 void Supervisor::refuse(const EngineDone& done, std::uint64_t request, const std::string& why) {

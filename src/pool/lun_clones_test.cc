@@ -160,11 +160,13 @@ class ReservedLuns : public LunClones {
   }
   // Thin LUNs take what they can get.
   void fill() {
-    auto thin = bench->create("thin", 64 << 20);
-    ASSERT_TRUE(thin);
     Status status;
-    for (std::uint64_t at = 0; status && at < 64 << 20; at += 256 << 10) {
-      status = write(*thin, at, 256 << 10);
+    for (int number = 0; status && number < 8; ++number) {
+      auto thin = bench->create("thin" + std::to_string(number), 8 << 20);
+      ASSERT_TRUE(thin);
+      for (std::uint64_t at = 0; status && at < 8 << 20; at += 256 << 10) {
+        status = write(*thin, at, 256 << 10);
+      }
     }
     ASSERT_FALSE(status) << "the pool is larger than the test thinks";
     EXPECT_EQ(status.error().code, ErrorCode::no_space) << status.error().message;

@@ -259,6 +259,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
 
   void fence(const std::string& why);
   std::string lasting_health() const;
+  std::string raid_health() const;
   void set_health(std::string health);
   template <class T>
   void fail_later(ports::Done<T>& done, Error error);
@@ -312,7 +313,6 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   ports::TimerId retry_;
   ports::Done<void> deactivated_;
   Figures figures_;
-  std::string raid_health_;
   std::string health_;
   std::function<void(const LogPosition&)> on_consistency_point_;
   std::function<void(const std::string&)> on_fenced_;

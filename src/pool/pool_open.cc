@@ -77,10 +77,8 @@ void Pool::make_array(const Superblock& superblock) {
   owner.live = [this](raid::BlockAddress address) { return space_.live(address); };
   owner.journal = options_.journal;
   owner.layout_changed = [this] { start_consistency_point(); };
-  owner.event = [this](const std::string& text) {
-    raid_health_ = text;
-    set_health(lasting_health());
-  };
+  // Said once; what lasts is in the layout.
+  owner.event = [this](const std::string& text) { set_health(text); };
   owner.fenced = [this](const std::string& why) {
     if (state_ == StorageState::active) fence(why);
   };
@@ -500,7 +498,6 @@ void Pool::close() {
     fail_later(order.done, {ErrorCode::cancelled, "the pool was closed"});
   }
   forget();
-  raid_health_.clear();
   health_.clear();
   fail_later(deactivated_, {ErrorCode::cancelled, "the pool was closed"});
 }

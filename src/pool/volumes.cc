@@ -113,7 +113,8 @@ void Pool::create_snapshot(VolumeId id, const std::string& name, std::int64_t no
         // Births tell the order of snapshots: one in a point.
         if (flush.is_shown(id)) return fail(ErrorCode::busy, "one snapshot at a time");
         // From now on overwriting a reserved LUN of the volume gives nothing back.
-        if (reserved_space() + kept_space(id) > space_.free()) {
+        const std::uint64_t kept = kept_space(id);
+        if (kept > 0 && reserved_space() + kept > space_.free()) {
           return fail(ErrorCode::no_space,
                       "reserved LUNs could not be overwritten any more with this snapshot: delete "
                       "snapshots or LUNs, or make room");

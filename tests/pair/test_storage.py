@@ -71,7 +71,7 @@ class Storage(scenario.Scenario):
             self.refused(self.red, "snapshot", "delete", "monday", says="clones")
             self.refused(self.red, "snapshot", "restore", "monday", says="clone")
             self.refused(self.red, "volume", "delete", "old", says="old")
-            self.refused(self.blue, "pool", "status", "--identity", "red", says="ask red")
+            self.refused(self.blue, "pool", "status", "--identity", "red", says="served by red")
             self.refused(self.red, "snapshot", "delete", "tuesday", says="snapshot list")
             self.refused(self.red, "lun", "create", "huge", "2GiB", "--reserve", says="thin")
         with self.subTest("a volume of its own goes back to its snapshot"):
@@ -111,6 +111,7 @@ class Storage(scenario.Scenario):
         self.assertEqual(shelf.command("power-off 3"), "ok")
         self.assertTrue(qemu_io(url, "write -P 2 0 2M", "flush"), "service goes on")
         member = lambda r: next(d for d in r["disks"] if d["lun"] == "3")
+        self.red.must("snapshot", "create", "without-it")  # a consistency point
         self.wait_pool(lambda r: member(r)["state"] == "failed", "the disk counts as failed")
         self.assertIn("failed", self.red.must("pool", "status"))
         self.refused(self.red, "disk", "fail", "2", says="lost")
