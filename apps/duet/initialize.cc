@@ -165,6 +165,7 @@ class Initializer {
       label.mailbox = i < mailbox_disk_count();
       label.position = spare ? 0 : static_cast<std::uint16_t>(i);
       label.disks_in_pool = spare ? 0 : static_cast<std::uint16_t>(members);
+      if (!spare) label.redundancy = static_cast<std::uint8_t>(raid::parity_count(protection_));
       label.size = pool_disks_[i].data.end();
       label.pool = pool_;
       label.pool_name = config_.name_of(config_.self);

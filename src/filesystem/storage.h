@@ -17,8 +17,10 @@
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "disk/areas.h"
 #include "filesystem/log_record.h"
 #include "nvlog/position.h"
+#include "ports/disk.h"
 #include "ports/scheduler.h"
 
 namespace duet::filesystem {
@@ -121,6 +123,8 @@ class Storage {
   virtual void on_consistency_point(std::function<void(const LogPosition&)> callback) = 0;
 
   // ---- trouble ----
+  // A disk of ours that was away when we were made is here, and may be written.
+  virtual void disk_returned(ports::Disk& disk, DiskId id, disk::Area data) = 0;
   // A disk lost power or was reset: what was in its cache may be gone.
   virtual void disks_were_reset() = 0;
   // A reservation keeps us out (state fenced): stop acknowledging at once.

@@ -54,7 +54,7 @@ auto IdentityService::in_this_attempt(F f) {
 
 // Makes the storage of the labelled disks if there is none.
 void IdentityService::with_storage(std::function<void(Status)> then) {
-  if (storage_) return then({});
+  if (storage_ && storage_->state() != filesystem::StorageState::closed) return then({});
   read_pool_disks(usable_disks(), config_.cluster, identity_,
                   in_this_attempt([this, then = std::move(then)](Result<LabelledPool> pool) {
                     if (!pool) return then(std::unexpected(pool.error()));
@@ -98,8 +98,21 @@ std::vector<ports::Disk*> IdentityService::usable_disks() const {
 void IdentityService::disk_returned(std::uint8_t index) {
   if (std::erase(order_.absent, index) == 0 || idle()) return;
   log(notice_severity, "disk.usable", ports_.disks[index]->name() + " is fenced again");
-  // Registered now or never needed: it holds nothing that is served.
-  ports_.disks[index]->register_key(order_.key, [](Result<void>) {});
+  ports::Disk* disk = ports_.disks[index];
+  disk->register_key(order_.key, in_this_attempt([this, disk](Result<void> registered) {
+                       if (registered) add_disk(*disk);
+                     }));
+}
+
+// One that was not there when the storage was made. What is wrong with it the next assumption says.
+void IdentityService::add_disk(ports::Disk& disk) {
+  read_pool_disks({&disk}, config_.cluster, identity_,
+                  in_this_attempt([this, &disk](Result<LabelledPool> pool) {
+                    if (!storage_ || !pool) return;
+                    for (const auto& member : pool->disks) {
+                      storage_->disk_returned(disk, member.id, member.data);
+                    }
+                  }));
 }
 
 // ---- prepare ----

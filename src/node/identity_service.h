@@ -118,6 +118,7 @@ class IdentityService {
   std::vector<ports::Disk*> usable_disks() const;
   template <class F>
   auto in_this_attempt(F f);
+  void add_disk(ports::Disk& disk);
 
   void with_storage(std::function<void(Status)> then);
   void watch_storage();

@@ -449,7 +449,9 @@ Result<std::uint32_t> PoolOrders::find_member(const std::string& text) const {
 Status PoolOrders::fail_disk(const std::string& text) {
   auto member = find_member(text);
   if (!member) return std::unexpected(member.error());
-  return ports_.pool.array()->fail_member(*member);
+  auto failed = ports_.pool.array()->fail_member(*member);
+  if (failed) ports_.pool.keep_out(*member, true);
+  return failed;
 }
 
 Status PoolOrders::replace_disk(const admin::PoolOrder& order) {
@@ -481,10 +483,15 @@ Status PoolOrders::replace_disk(const admin::PoolOrder& order) {
     // As a spare it may take this place by itself.
     if (auto added = array->add_spare(disk); !added) return added;
     const auto& now = array->layout().members[*member];
-    if (now.disk == id && now.state == raid::MemberState::rebuilding) return {};
+    if (now.disk == id && now.state == raid::MemberState::rebuilding) {
+      ports_.pool.keep_out(*member, false);
+      return {};
+    }
   }
   array->disk_returned(disk);
-  return array->replace_member(*member, id);
+  auto replaced = array->replace_member(*member, id);
+  if (replaced) ports_.pool.keep_out(*member, false);
+  return replaced;
 }
 
 Status PoolOrders::add_spare(const std::string& text) {

@@ -128,6 +128,8 @@ TEST_F(PoolOrdersTest, ADiskGoesAndComesBack) {
   EXPECT_NE(status().health, "");
   EXPECT_NE(change(of_disk(PoolVerb::disk_fail, "m0")), "") << "the group would be lost";
   ASSERT_TRUE(client.write(0, 'c')->good());
+  b.run(5 * pool::Pool::rejoin_wait);
+  EXPECT_EQ(status().disks[1].state, "failed") << "by order: it does not come back by itself";
   EXPECT_EQ(change(of_disk(PoolVerb::disk_replace, "7")), "");
   b.run(seconds(20));
   EXPECT_EQ(status().disks[1].state, "in_sync");

@@ -50,7 +50,11 @@ std::string Checker::Impl::describe(const Item& item) const {
   }
   std::string text =
       where + " of inode " + std::to_string(item.inode.value()) + " of " + name_of(item.volume);
-  if (auto lun = lun_names_.find({item.volume, item.inode}); lun != lun_names_.end()) {
+  // What a snapshot shows of a LUN has the LUN's name.
+  auto image = volumes_.find(item.volume);
+  const bool snapshot = image != volumes_.end() && image->second.kind == VolumeKind::snapshot;
+  const FileKey key{snapshot ? image->second.parent : item.volume, item.inode};
+  if (auto lun = lun_names_.find(key); lun != lun_names_.end()) {
     text += " (LUN " + lun->second + ")";
   }
   return text;
@@ -126,16 +130,16 @@ bool Checker::Impl::account(const Item& item, const BlockPointer& pointer) {
 void Checker::Impl::walk(Item root, Walk how, Then then) {
   how_ = std::move(how);
   walked_ = std::move(then);
-  enter(std::move(root));
+  enter(root);
   soon([this] { step(); });
 }
 
 // One after another.
 void Checker::Impl::walk_all(std::vector<std::pair<Item, Walk>> walks, Then then) {
   if (walks.empty()) return soon(std::move(then));
-  auto next = std::move(walks.back());
+  auto next = walks.back();
   walks.pop_back();
-  walk(std::move(next.first), std::move(next.second),
+  walk(next.first, std::move(next.second),
        [this, walks = std::move(walks), then = std::move(then)] { walk_all(walks, then); });
 }
 
@@ -188,7 +192,7 @@ void Checker::Impl::enter(Item item) {
   }
   if (!item.a.hole() && item.a_level == level && !how_.look && !leave(item, item.a)) item.a = {};
   if ((item.a.hole() && item.b.hole()) || !wants_content(item)) return;
-  stack_.push_back(std::move(item));
+  stack_.push_back(item);
 }
 
 void Checker::Impl::step() {
@@ -199,7 +203,7 @@ void Checker::Impl::step() {
   }
   batch_ = {};
   while (!stack_.empty() && batch_.pointers.size() + 2 <= blocks_per_read) {
-    Item item = std::move(stack_.back());
+    const Item item = stack_.back();
     stack_.pop_back();
     const std::uint8_t level = std::max(item.a_level, item.b_level);
     std::pair<int, int> slots{-1, -1};
@@ -213,7 +217,7 @@ void Checker::Impl::step() {
     if (!data) add(item.a, item.a_level, slots.first);
     add(item.b, item.b_level, slots.second);
     batch_.slots.push_back(slots);
-    batch_.items.push_back(std::move(item));
+    batch_.items.push_back(item);
   }
   if (batch_.pointers.empty()) {
     return std::exchange(walked_, nullptr)();
@@ -333,7 +337,7 @@ void Checker::Impl::process_indirect(const Item& item, Bytes a, Bytes b) {
     } else if (i > 0) {
       child.b = {};
     }
-    enter(std::move(child));
+    enter(child);
   }
 }
 
@@ -372,7 +376,7 @@ void Checker::Impl::process_inodes(const Item& item, Bytes a, Bytes b) {
       pair_broken_ = incomplete_ = true;
       child.b = {};
     }
-    enter(std::move(child));
+    enter(child);
   }
 }
 

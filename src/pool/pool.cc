@@ -100,6 +100,50 @@ void Pool::disks_were_reset() {
   if (flush_) flush_->write_again();
 }
 
+// ---- members that come back ----
+
+void Pool::disk_returned(ports::Disk& disk, DiskId id, disk::Area data) {
+  if (array_ == nullptr) return;
+  std::erase_if(options_.disks, [&](const Disk& d) { return d.id == id; });
+  options_.disks.push_back({&disk, id, data});
+  array_->disk_returned({id, &disk, data.offset});
+  watch_members();
+}
+
+// Looks now and then as long as a member has failed.
+void Pool::watch_members() {
+  const bool failed = std::ranges::any_of(array_->layout().members, [](const raid::Member& m) {
+    return m.state == raid::MemberState::failed;
+  });
+  if (!failed || rejoin_ != ports::TimerId() || state_ != StorageState::active) return;
+  rejoin_ = scheduler_.at(scheduler_.now() + rejoin_wait / 5, [this] {
+    rejoin_ = {};
+    if (state_ != StorageState::active) return;
+    rejoin_members();
+    watch_members();
+  });
+}
+
+void Pool::keep_out(std::uint32_t member, bool out) {
+  rejoins_.erase(member);
+  if (out) rejoins_[member] = {Instant::max(), rejoin_wait_max};
+}
+
+// A disk that was away misses what was written meanwhile: it is written anew as a whole.
+void Pool::rejoin_members() {
+  const Instant now = scheduler_.now();
+  for (const raid::MemberReport& report : array_->report()) {
+    if (report.member.state != raid::MemberState::failed || !report.present) continue;
+    auto [it, first] = rejoins_.try_emplace(report.number, Rejoin{now + rejoin_wait, rejoin_wait});
+    Rejoin& rejoin = it->second;
+    if (first) continue;
+    if (now < rejoin.due) continue;
+    if (!array_->replace_member(report.number, report.member.disk)) continue;
+    rejoin.wait = std::min(rejoin.wait * 2, rejoin_wait_max);
+    rejoin.due = now + rejoin.wait;
+  }
+}
+
 // ---- trouble ----
 
 void Pool::fence(const std::string& why) {

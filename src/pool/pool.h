@@ -85,6 +85,10 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   static constexpr std::uint64_t cached_read_max = 64 << 10;  // larger reads only sweep the cache
   static constexpr std::size_t files_max = 1 << 16;           // clean ones in memory
   static constexpr VolumeId first_volume{1};
+  // A member that failed and whose disk is here takes its place again after this long; twice as
+  // long after every time that it failed again, but not longer than the second.
+  static constexpr Duration rejoin_wait = seconds(5);
+  static constexpr Duration rejoin_wait_max = std::chrono::minutes(10);
   static constexpr std::size_t volumes_max = 65536;  // and snapshots
 
   Pool(ports::Scheduler& scheduler, Options options);
@@ -163,6 +167,9 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   raid::Array* array() { return array_.get(); }  // null: closed
   // What disks had in their caches may be lost: the consistency point under way writes it again.
   void disks_were_reset() override;
+  void disk_returned(ports::Disk& disk, DiskId id, disk::Area data) override;
+  // By order: whether a failed member whose disk is here stays out, as long as we are active.
+  void keep_out(std::uint32_t member, bool out);
 
   // ---- figures ----
   struct Figures {
@@ -257,6 +264,8 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // The pool is damaged, or memory is wrong: nothing more is written.
   void give_up_on(const std::string& why);
 
+  void watch_members();
+  void rejoin_members();
   void fence(const std::string& why);
   std::string lasting_health() const;
   std::string raid_health() const;
@@ -311,6 +320,12 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   std::deque<Order> orders_;
   bool again_ = false;
   ports::TimerId retry_;
+  struct Rejoin {
+    Instant due;
+    Duration wait = rejoin_wait;
+  };
+  std::map<std::uint32_t, Rejoin> rejoins_;  // by member
+  ports::TimerId rejoin_;                    // while a member has failed
   ports::Done<void> deactivated_;
   Figures figures_;
   std::string health_;

@@ -76,7 +76,10 @@ void Pool::make_array(const Superblock& superblock) {
   raid::Array::Owner owner;
   owner.live = [this](raid::BlockAddress address) { return space_.live(address); };
   owner.journal = options_.journal;
-  owner.layout_changed = [this] { start_consistency_point(); };
+  owner.layout_changed = [this] {
+    watch_members();
+    start_consistency_point();
+  };
   // Said once; what lasts is in the layout.
   owner.event = [this](const std::string& text) { set_health(text); };
   owner.fenced = [this](const std::string& why) {
@@ -404,6 +407,7 @@ void Pool::activate(Epoch epoch, ports::Done<void> done) {
     state_ = StorageState::active;
     make_root_directories();
     set_health(lasting_health());
+    watch_members();
     if (!lacks_a_member()) return done({});
     flush_ = std::make_shared<Flush>(*this);
     flush_->start_bare(std::move(done));
@@ -493,6 +497,8 @@ void Pool::forget() {
 void Pool::close() {
   session_.reset();
   if (retry_ != ports::TimerId()) scheduler_.cancel(std::exchange(retry_, {}));
+  scheduler_.cancel(std::exchange(rejoin_, {}));
+  rejoins_.clear();
   state_ = StorageState::closed;
   for (Order& order : std::exchange(orders_, {})) {
     fail_later(order.done, {ErrorCode::cancelled, "the pool was closed"});

@@ -193,6 +193,8 @@ void Pool::restore(VolumeId id, VolumeId snapshot_id, ports::Done<void> done) {
             snapshot->parent != id || snapshot->deleting) {
           return fail(ErrorCode::not_found, "volume " + volume->name + " has no such snapshot");
         }
+        // A snapshot of this point is made at its end, and would show what it is taken back to.
+        if (flush.is_shown(id)) return fail(ErrorCode::busy, "a snapshot comes first");
         if (flush.keeps(id, flush.generation()) != snapshot->birth) {
           return fail(ErrorCode::refused,
                       "volume " + volume->name + " has newer snapshots: delete them first");

@@ -10,7 +10,8 @@ void Array::Impl::flush(Finish done) {
       if (!status) return done(std::move(status));
       self->ensure_noted(std::move(done));
     });
-    for (std::uint16_t group = 0; group < self->groups.size(); ++group) {
+    const auto count = static_cast<std::uint16_t>(self->groups.size());
+    for (std::uint16_t group = 0; group < count; ++group) {
       self->flush_group(group, [join](Status status) { join->add(std::move(status)); });
     }
   });
@@ -59,7 +60,8 @@ void Array::Impl::flush_member(std::uint32_t member, Finish done) {
 // Writes zeros where writes have failed, so that the parity of these stripes is right again.
 void Array::Impl::mend_torn(Finish done) {
   std::vector<StripeWrite> stripes;
-  for (std::uint16_t group = 0; group < groups.size(); ++group) {
+  const auto count = static_cast<std::uint16_t>(groups.size());
+  for (std::uint16_t group = 0; group < count; ++group) {
     for (const auto& [stripe, open] : states[group].open) {
       if (!open.failed) continue;
       stripes.push_back(

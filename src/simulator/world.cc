@@ -54,6 +54,7 @@ disk::Label make_label(const World& world, NodeId owner, std::size_t i) {
   label.mailbox = true;
   label.position = static_cast<std::uint16_t>(i);
   label.disks_in_pool = static_cast<std::uint16_t>(disks_per_shelf);
+  label.redundancy = 1;
   label.size = disk_size;
   label.pool[0] = owner.value();
   label.pool_name = "pool";
