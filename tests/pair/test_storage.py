@@ -125,6 +125,22 @@ class Storage(scenario.Scenario):
         self.red.must("pool", "scrub")
         self.wait_pool(lambda r: r["scrub"]["last"], "the scrub has ended")
 
+    def test_a_spare_takes_over_and_the_old_disk_stands_by(self):
+        self.pair.prepare()
+        self.red.must("init", "--force", "--spares", "1")
+        for node in self.pair.nodes.values():
+            node.start()
+        self.pair.wait_healthy()
+        disk = lambda r, lun: next(d for d in r["disks"] if d["lun"] == lun)
+        self.assertEqual(disk(self.pool(), "3")["member"], "spare")
+        self.red.must("disk", "fail", "1")
+        self.wait_pool(lambda r: disk(r, "3")["member"] == "m1" and disk(r, "3")["state"] == "in_sync",
+                       "the spare is rebuilt")
+        self.assertEqual(disk(self.pool(), "1")["member"], "unused")
+        self.refused(self.red, "disk", "spare", "3", says="member")
+        self.red.must("disk", "spare", "1")
+        self.assertEqual(disk(self.pool(), "1")["member"], "spare")
+
 
 if __name__ == "__main__":
     unittest.main()
