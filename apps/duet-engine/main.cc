@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <memory>
@@ -55,6 +56,10 @@ std::uint64_t memory_in_use() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+std::int64_t wall_clock_ns() {
+  return std::chrono::system_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
 int run(const std::string& config_path, std::uint64_t nonce) {
   auto config = node::load_config(config_path);
   if (!config) return give_up(config.error().message);
@@ -88,8 +93,8 @@ int run(const std::string& config_path, std::uint64_t nonce) {
     if (service.managed()) network.let_float(service.address);
   }
   std::array<Shelf, 3> disks;
-  node::Engine::Ports ports{loop,       **nvram,         **mirror, network,
-                            supervisor, memory->state(), {},       memory_in_use};
+  node::Engine::Ports ports{loop, **nvram,       **mirror,     network, supervisor, memory->state(),
+                            {},   memory_in_use, wall_clock_ns};
   for (std::uint8_t n : {1, 2}) {
     disks[n] = open_shelf(loop, *config, NodeId(n), disk::KeyRole::engine, seconds(5));
     for (auto& disk : disks[n]) {

@@ -25,6 +25,10 @@ struct Arguments {
   std::string identity;  // lun
   std::string name;
   std::string size;
+  bool reserve = false;            // lun create
+  bool data = false;               // pool check
+  std::vector<std::string> names;  // of volumes, snapshots, LUNs and disks, as the verb wants
+  std::string quota, reservation;  // volume limit
   double countdown_s = 30;
   double wait_s = 60;
 };

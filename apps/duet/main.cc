@@ -12,6 +12,7 @@
 #include "node/config.h"
 #include "operate.h"
 #include "render.h"
+#include "storage.h"
 #include "target.h"
 
 namespace duet::cli {
@@ -124,7 +125,7 @@ int lun_create(const Target& target, const Arguments& a) {
   if (!identity) return complain(usage, identity.error().message);
   auto size = node::parse_size(a.size);
   if (!size) return complain(usage, size.error().message);
-  return luns(target, a, admin::LunCreate{*identity, a.name, *size}, true);
+  return luns(target, a, admin::LunCreate{*identity, a.name, *size, a.reserve}, true);
 }
 
 int lun_delete(const Target& target, const Arguments& a) {
@@ -146,6 +147,63 @@ int init(const Target& target, const Arguments& a) {
   if (!result) return failure(result.error());
   print(*result);
   return done;
+}
+
+// pool, volume, snapshot, and what they add to lun and disk.
+template <class Add, class Json>
+void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add add, Json json) {
+  const auto whose = [&a](CLI::App* sub) {
+    sub->add_option("--identity", a.identity, "node whose pool it is; default: this one");
+    return sub;
+  };
+  const auto change = [&](CLI::App* parent, const char* name, const char* help,
+                          admin::PoolVerb verb, const char* names, int least, int most) {
+    auto* sub = whose(add(parent, name, help, [verb](const Target& t, const Arguments& arguments) {
+      return pool_change(t, arguments, verb);
+    }));
+    if (most > 0) sub->add_option(names, a.names)->expected(least, most)->required();
+    return sub;
+  };
+  using enum admin::PoolVerb;
+  auto* pool = app.add_subcommand("pool", "the pool of an identity");
+  pool->require_subcommand(1);
+  json(whose(add(pool, "status", "capacity, disks, rebuild, health", pool_status)));
+  auto* pool_checks =
+      whose(add(pool, "check", "is everything in the pool once, and nothing else?", pool_check));
+  pool_checks->add_flag("--data", a.data, "reads the data of all files, too");
+  pool_checks->add_option("--wait", a.wait_s, "seconds to wait for the end; the check goes on")
+      ->check(CLI::Range(0.0, 86400.0));
+  change(pool, "scrub", "compares parity with data, in the background", scrub, "", 0, 0);
+
+  auto* volume = app.add_subcommand("volume", "volumes of a pool");
+  volume->require_subcommand(1);
+  json(whose(add(volume, "list", "all volumes", show_volumes)));
+  change(volume, "create", "a new volume", volume_create, "NAME", 1, 1);
+  change(volume, "delete", "deletes a volume and its data", volume_delete, "NAME", 1, 1);
+  auto* limits =
+      change(volume, "limit", "sets both; none if not given", volume_limit, "NAME", 1, 1);
+  limits->add_option("--quota", a.quota, "SIZE that it may use at most");
+  limits->add_option("--reserve", a.reservation, "SIZE that is kept for it");
+
+  auto* snapshot = app.add_subcommand("snapshot", "snapshots of volumes; VOLUME: by default vol0");
+  snapshot->require_subcommand(1);
+  auto* snapshots = whose(add(snapshot, "list", "all, or those of VOLUME", show_snapshots));
+  snapshots->add_option("VOLUME", a.names)->expected(0, 1);
+  json(snapshots);
+  change(snapshot, "create", "the volume as it is now", snapshot_create, "[VOLUME] NAME", 1, 2);
+  change(snapshot, "delete", "gives its space back in the background", snapshot_delete,
+         "[VOLUME] NAME", 1, 2);
+  change(snapshot, "clone", "a volume NEWNAME that begins as the snapshot", snapshot_clone,
+         "[VOLUME] NAME NEWNAME", 2, 3);
+  change(snapshot, "restore", "the volume becomes what its newest snapshot shows", snapshot_restore,
+         "[VOLUME] NAME", 1, 2);
+  change(lun, "clone", "a LUN that begins as LUN was in SNAPSHOT", lun_clone,
+         "LUN SNAPSHOT NEWNAME", 3, 3);
+
+  change(disk, "fail", "takes a disk out of the pool", disk_fail, "DISK", 1, 1);
+  change(disk, "replace", "a failed member's place goes to SPARE, or to the disk that came back",
+         disk_replace, "DISK [SPARE]", 1, 2);
+  change(disk, "spare", "a labelled disk stands by", disk_spare, "DISK", 1, 1);
 }
 
 int run(int argc, char** argv) {
@@ -221,6 +279,7 @@ int run(int argc, char** argv) {
   create->add_option("NAME", a.name)->required();
   create->add_option("SIZE", a.size, "for example 10GiB")->required();
   create->add_option("--identity", a.identity, "node whose LUN it is; default: this one");
+  create->add_flag("--reserve", a.reserve, "keeps space for all of it; default: thin");
   json(create);
   json(add(lun, "list", "all LUNs", [](const Target& t, const Arguments& arguments) {
     return luns(t, arguments, admin::LunList{}, true);
@@ -232,6 +291,7 @@ int run(int argc, char** argv) {
   auto* disk = app.add_subcommand("disk", "disks of both shelves");
   disk->require_subcommand(1);
   json(add(disk, "list", "label, role, path, reservation", disks));
+  add_storage(app, lun, disk, a, add, json);
 
   auto* first = add(&app, "init", "labels and formats this node's own shelf", init);
   first->add_flag("--force", a.initialize.force,

@@ -12,16 +12,6 @@ namespace {
 
 namespace json = boost::json;
 
-std::string human_size(std::uint64_t bytes) {
-  static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  double value = static_cast<double>(bytes);
-  int unit = 0;
-  while (value >= 1024 && unit < 5) value /= 1024, ++unit;
-  return value == static_cast<double>(static_cast<std::uint64_t>(value))
-             ? fmt::format("{:.0f} {}", value, units[unit])
-             : fmt::format("{:.1f} {}", value, units[unit]);
-}
-
 // Each veto with its name, and what clears it.
 std::string vetoes_text(const admin::Possible& p, const char* indent) {
   std::string out;
@@ -76,6 +66,16 @@ std::string hex(std::uint64_t n) {
 }
 
 }  // namespace
+
+std::string human_size(std::uint64_t bytes) {
+  static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 5) value /= 1024, ++unit;
+  return value == static_cast<double>(static_cast<std::uint64_t>(value))
+             ? fmt::format("{:.0f} {}", value, units[unit])
+             : fmt::format("{:.1f} {}", value, units[unit]);
+}
 
 std::string status_text(const admin::StatusReport& s) {
   std::string out =
@@ -192,7 +192,8 @@ std::string luns_text(const admin::LunReply& reply) {
                                 "size", "serial", "NAA");
   for (const auto& l : reply.luns) {
     out += fmt::format("{:<8} {:>4} {:<24} {:>10} {:<20} {}\n", l.identity.value(),
-                       l.number.value(), l.name, human_size(l.size), l.serial, l.naa);
+                       l.number.value(), l.name, human_size(l.size), l.serial,
+                       l.naa + (l.reserved ? "  space kept" : ""));
   }
   return out;
 }
@@ -205,7 +206,8 @@ std::string luns_json(const admin::LunReply& reply) {
                     {"name", l.name},
                     {"size", l.size},
                     {"serial", l.serial},
-                    {"naa", l.naa}});
+                    {"naa", l.naa},
+                    {"reserved", l.reserved}});
   }
   return json::serialize(json::object{{"luns", std::move(luns)}}) + "\n";
 }

@@ -21,5 +21,12 @@ std::string health_json(const admin::HealthReport& report);
 using NodeName = std::function<std::string(NodeId)>;
 std::string check_text(const admin::CheckReport& report, const NodeName& name);
 std::string check_json(const admin::CheckReport& report);
+// render_pool.cc
+std::string pool_text(const admin::PoolReport& report);
+std::string pool_json(const admin::PoolReport& report);
+std::string volumes_text(const admin::PoolReply& reply);
+std::string snapshots_text(const admin::PoolReply& reply);
+std::string volumes_json(const admin::PoolReply& reply);  // of both
+std::string human_size(std::uint64_t bytes);
 
 }  // namespace duet::cli

@@ -55,9 +55,10 @@ struct LunCreate {
   NodeId identity;
   std::string name;
   std::uint64_t size = 0;  // bytes
+  bool reserve = false;    // keeps space for all of it
   template <class A>
   void fields(A& a) {
-    a(identity), a(name), a(size);
+    a(identity), a(name), a(size), a(reserve);
   }
 };
 struct LunDelete {
@@ -77,8 +78,49 @@ struct DiskList {  // DiskReport
   void fields(A&) {}
 };
 
+enum class PoolVerb : std::uint8_t {
+  status,            // PoolReply::report
+  check,             // starts the checker; `data`: reads all blocks
+  scrub,             // starts the comparison of parity
+  volume_list,       // PoolReply::volumes, as of the next two
+  volume_create,     // name
+  volume_delete,     // volume
+  volume_limit,      // volume, quota, reservation
+  snapshot_list,     // PoolReply::volumes; of `volume` if one is named
+  snapshot_create,   // volume, name
+  snapshot_delete,   // volume, snapshot
+  snapshot_clone,    // volume, snapshot, name
+  snapshot_restore,  // volume, snapshot
+  lun_clone,         // lun, snapshot, name; PoolReply::luns
+  disk_fail,         // disk
+  disk_replace,      // disk, spare (empty: the disk itself)
+  disk_spare,        // disk
+};
+inline constexpr std::uint8_t pool_verbs = 16;
+// What to do with the pool of an identity. PoolReply, when it is done; check and scrub: when they
+// have begun. Volumes, snapshots and LUNs by name; no volume: the first one. Disks: `2`, the LUN on
+// the shelf as in `duet disk list`, or `m2`, the member as in `duet pool status`.
+struct PoolOrder {
+  PoolVerb verb{};
+  NodeId identity;  // 0: the node's own
+  std::string volume{};
+  std::string snapshot{};
+  std::string lun{};
+  std::string name{};  // of what is made
+  std::string disk{};
+  std::string spare{};
+  std::uint64_t quota = 0;        // bytes; 0: none
+  std::uint64_t reservation = 0;  // bytes; 0: none
+  bool data = false;
+  template <class A>
+  void fields(A& a) {
+    a(verb), a(identity), a(volume), a(snapshot), a(lun), a(name), a(disk), a(spare), a(quota),
+        a(reservation), a(data);
+  }
+};
+
 using Request = std::variant<StatusQuery, EventsQuery, Operate, LunCreate, LunDelete, LunList,
-                             DiskList, HealthQuery, CheckQuery>;
+                             DiskList, HealthQuery, CheckQuery, PoolOrder>;
 
 // ---- replies ----
 
@@ -203,9 +245,10 @@ struct Lun {
   std::uint64_t size = 0;  // bytes
   std::string serial;
   std::string naa;
+  bool reserved = false;  // space is kept for all of it
   template <class A>
   void fields(A& a) {
-    a(identity), a(number), a(name), a(size), a(serial), a(naa);
+    a(identity), a(number), a(name), a(size), a(serial), a(naa), a(reserved);
   }
 };
 struct LunReply {
@@ -289,11 +332,96 @@ struct CheckReport {
   }
 };
 
+struct PoolGroup {
+  std::uint32_t number = 0;
+  std::string protection;
+  std::uint64_t size = 0;  // bytes of data, without parity
+  template <class A>
+  void fields(A& a) {
+    a(number), a(protection), a(size);
+  }
+};
+struct PoolDisk {
+  std::string member;  // `m2`; `spare`, or `unused`: labelled, and no part of the pool
+  std::uint32_t group = 0;
+  std::string role;   // of a member: data or parity
+  std::string state;  // of a member: in_sync, failed, rebuilding
+  std::string disk;   // its id
+  std::string path;   // shelf and LUN; empty: not seen since the pool was opened
+  std::string lun;    // on the shelf; empty like `path`
+  bool present = false;
+  bool slow = false;
+  std::uint64_t read_errors = 0;
+  std::uint64_t repaired = 0;  // blocks
+  std::uint64_t rebuilt = 0;   // bytes, while rebuilding
+  template <class A>
+  void fields(A& a) {
+    a(member), a(group), a(role), a(state), a(disk), a(path), a(lun), a(present), a(slow),
+        a(read_errors), a(repaired), a(rebuilt);
+  }
+};
+struct PoolWork {  // rebuild, scrub, check
+  bool running = false;
+  std::uint64_t done = 0;
+  std::uint64_t total = 0;
+  std::string last;  // how the last one ended; empty: none since this node serves the pool
+  template <class A>
+  void fields(A& a) {
+    a(running), a(done), a(total), a(last);
+  }
+};
+struct PoolReport {
+  NodeId identity;
+  std::string name;                            // of the home node
+  std::string health;                          // empty: well
+  std::uint64_t size = 0, used = 0, free = 0;  // bytes; free: what a new LUN could take
+  std::uint64_t waiting = 0;                   // bytes for the next consistency point
+  std::uint64_t consistency_points = 0;        // since this node serves the pool
+  std::vector<PoolGroup> groups;
+  std::vector<PoolDisk> disks;
+  PoolWork rebuild, scrub, check;
+  std::vector<std::string> problems;  // that the last check found; the first ones
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(name), a(health), a(size), a(used), a(free), a(waiting), a(consistency_points),
+        a(groups), a(disks), a(rebuild), a(scrub), a(check), a(problems);
+  }
+};
+struct VolumeItem {
+  NodeId identity;
+  std::string name;
+  std::string volume;      // of a snapshot: whose; else empty
+  std::string origin;      // of a clone: volume/snapshot that it was made of; else empty
+  std::uint64_t used = 0;  // bytes; snapshots: 0, they are part of their volume
+  std::uint64_t quota = 0, reservation = 0;  // bytes
+  std::int64_t created = 0;                  // of a snapshot: ns since 1970
+  std::uint32_t clones = 0;                  // of a snapshot
+  bool deleting = false;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(name), a(volume), a(origin), a(used), a(quota), a(reservation), a(created),
+        a(clones), a(deleting);
+  }
+};
+struct PoolReply {
+  bool ok = false;
+  std::string why;                  // if not ok
+  std::vector<PoolReport> report;   // one, or none
+  std::vector<VolumeItem> volumes;  // at most volumes_max
+  std::uint64_t more = 0;           // volumes that were left out
+  std::vector<Lun> luns;
+  static constexpr std::size_t volumes_max = 8192;
+  template <class A>
+  void fields(A& a) {
+    a(ok), a(why), a(report), a(volumes), a(more), a(luns);
+  }
+};
+
 using Reply = std::variant<StatusReport, EventItem, EventsEnd, OperateReply, LunReply, DiskReport,
-                           HealthReport, CheckReport>;
+                           HealthReport, CheckReport, PoolReply>;
 
 // Changes with every change of the messages above.
-inline constexpr std::uint8_t control_version = 2;
+inline constexpr std::uint8_t control_version = 3;
 
 template <class T>
 std::vector<std::byte> to_message(const T& message) {

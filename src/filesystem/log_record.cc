@@ -14,6 +14,8 @@ struct Overloaded : F... {
   using F::operator()...;
 };
 
+constexpr std::uint64_t reserve_flag = 1;  // word 3 of LUN create
+
 std::uint64_t total_size(const std::vector<Slice>& payload) {
   std::uint64_t size = 0;
   for (const Slice& slice : payload) size += slice.bytes.size();
@@ -59,7 +61,9 @@ const char* range_error(std::uint64_t offset, std::uint64_t length, std::uint64_
 }
 
 Result<Record> decode_create(LunNumber lun, const LogRecord& record) {
-  LunCreateRecord create{lun, record.words[1], record.words[2], {}, {}};
+  LunCreateRecord create{lun, record.words[1], record.words[2], {}, {}, false};
+  if (record.words[3] > reserve_flag) return poison("flags of a LUN");
+  create.reserve = record.words[3] == reserve_flag;
   if (create.size == 0 || create.size > max_lun_size || create.size % 4096 != 0) {
     return poison("size of a LUN");
   }
@@ -103,6 +107,7 @@ LogRecord encode(const Record& record) {
                  [&](const LunCreateRecord& r) {
                    ASSERT(r.name.size() <= max_lun_name && r.serial.size() <= max_lun_serial);
                    set(RecordKind::lun_create, r.lun, r.size, r.naa);
+                   out.words[3] = r.reserve ? reserve_flag : 0;
                    ByteWriter writer;
                    put_short_string(writer, r.name);
                    put_short_string(writer, r.serial);
@@ -125,7 +130,7 @@ Result<Record> decode(const LogRecord& record) {
         "log record: kind " + std::to_string(static_cast<int>(record.kind)) + " is unknown");
   }
   if (record.words[0] > max_lun_number) return poison("LUN number");
-  if (record.words[3] != 0) return poison("unused word");
+  if (record.words[3] != 0 && record.kind != RecordKind::lun_create) return poison("unused word");
   LunNumber lun(static_cast<std::uint16_t>(record.words[0]));
   std::uint64_t size = total_size(record.payload);
   switch (record.kind) {

@@ -51,6 +51,7 @@ struct LunCreateRecord {
   std::uint64_t naa = 0;  // SPC-4 7.8.6.6.4: NAA 3h, locally assigned
   std::string name;
   std::string serial;
+  bool reserve = false;  // keeps space for all of it
 };
 struct LunDeleteRecord {
   LunNumber lun;

@@ -34,6 +34,10 @@ TEST(LogRecord, EachKindComesBackAsItWas) {
       decode(encode(LunCreateRecord{lun, 8192, 5, std::string(63, 'n'), std::string(31, 's')}));
   ASSERT_TRUE(create);
   EXPECT_EQ(std::get<LunCreateRecord>(*create).serial, std::string(31, 's'));
+  EXPECT_FALSE(std::get<LunCreateRecord>(*create).reserve);
+  const auto reserved = encode(LunCreateRecord{lun, 8192, 5, "db", "S1", true});
+  EXPECT_EQ(reserved.words[3], 1u);
+  EXPECT_TRUE(std::get<LunCreateRecord>(*decode(reserved)).reserve);
   auto remove = decode(encode(LunDeleteRecord{lun}));
   ASSERT_TRUE(remove);
   EXPECT_EQ(std::get<LunDeleteRecord>(*remove).lun, lun);
@@ -67,6 +71,7 @@ TEST(LogRecord, EveryRuleIsChecked) {
       {RecordKind::lun_create, {0, 4096, 0, 0}, text("\2db\2S ")},
       {RecordKind::lun_create, {0, 4096, 0, 0}, {zeros(1000)}},
       {RecordKind::lun_create, {0, 4096, 0, 0}, {}},
+      {RecordKind::lun_create, {0, 4096, 0, 2}, text("\2db\2S1")},
       {RecordKind::lun_delete, {0, 1, 0, 0}, {}},
       {RecordKind::lun_delete, {0, 0, 0, 0}, {zeros(1)}},
       {RecordKind::reservations, {0, 0, 0, 0}, {zeros(max_reservation_state + 1)}},

@@ -39,6 +39,7 @@ struct LunInfo {
   std::uint64_t naa = 0;                // VPD page 83h, NAA 3h
   std::vector<std::byte> reservations;  // opaque state of the last ReservationsRecord; empty: none
   std::string offline;                  // not empty: must not be served, and why
+  bool reserved = false;                // space for all of it is kept
 };
 
 enum class StorageState : std::uint8_t {
@@ -84,9 +85,10 @@ class Storage {
   virtual const LunInfo* find(LunNumber lun) const = 0;  // null: none; valid until the next apply
   virtual Capacity capacity() const = 0;
   // The record that creates a LUN of at least `size` bytes (rounded up to 4 KiB) under the lowest
-  // free number. Holds until the next apply. Errors: invalid (name or size), already_exists,
-  // no_space.
-  virtual Result<LogRecord> prepare_create(const std::string& name, std::uint64_t size) const = 0;
+  // free number. Holds until the next apply. `reserve`: space for all of it is kept, so that no
+  // write to it finds the storage full. Errors: invalid (name or size), already_exists, no_space.
+  virtual Result<LogRecord> prepare_create(const std::string& name, std::uint64_t size,
+                                           bool reserve = false) const = 0;
 
   // ---- changes ----
   // May this record be logged? After `ok` and with nothing applied in between, apply cannot fail.

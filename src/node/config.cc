@@ -146,7 +146,7 @@ void per_node(const toml::table& root, std::string_view name, std::string_view k
 void check_tables(const toml::table& root, std::string* error) {
   Table(&root, "file", error)
       .known({"cluster", "node", "interconnect", "nvram", "shelf", "service", "engine", "takeover",
-              "management"});
+              "management", "snapshots"});
 }
 
 void read_cluster_and_node(const toml::table& root, Config& c, std::string* error) {
@@ -214,6 +214,36 @@ void read_service(Table& t, ServiceConfig& service) {
   std::int64_t prefix = address->bits();
   t.number("prefix", 1, address->bits(), prefix, false);
   service.prefix = static_cast<std::uint8_t>(prefix);
+}
+
+void read_snapshots(const toml::table& root, Config& c, std::string* error) {
+  if (!root.get("snapshots")) return;
+  const auto* list = root.get_as<toml::array>("snapshots");
+  Table whole(nullptr, "snapshots", error);
+  if (!list || list->size() > max_snapshot_schedules) {
+    return whole.complain("'snapshots' must be [[snapshots]], at most " +
+                          std::to_string(max_snapshot_schedules));
+  }
+  for (const auto& element : *list) {
+    Table t(element.as_table(), "snapshots", error);
+    t.known({"identity", "volume", "interval_minutes", "keep"});
+    std::int64_t identity = 0, minutes = 0, keep = 0;
+    SnapshotSchedule schedule;
+    t.number("identity", 1, 2, identity);
+    t.text("volume", schedule.volume, false);
+    t.number("interval_minutes", 1, 525'600, minutes);
+    t.number("keep", 1, 10'000, keep);
+    schedule.identity = NodeId(static_cast<std::uint8_t>(identity));
+    schedule.interval = std::chrono::minutes(minutes);
+    schedule.keep = static_cast<std::size_t>(keep);
+    for (const auto& other : c.snapshots) {
+      if (other.identity == schedule.identity && other.volume == schedule.volume) {
+        t.complain("two [[snapshots]] for volume " + schedule.volume + " of identity " +
+                   std::to_string(identity));
+      }
+    }
+    c.snapshots.push_back(std::move(schedule));
+  }
 }
 
 void read_management(const toml::table& root, Config& c, std::string* error) {
@@ -326,6 +356,7 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
     engine.known({"cache", "progress_limit_ms"});
     engine.size("cache", 1ull << 20, c.cache_size);
     engine.interval("progress_limit_ms", 500, 600000, c.progress_limit);
+    read_snapshots(root, c, &error);
     read_management(root, c, &error);
     read_takeover(root, c, &error);
   } catch (const toml::parse_error& e) {

@@ -31,6 +31,13 @@ struct ServiceConfig {  // what the clients of one identity see
   // Requires: managed(), and checked by parse_config().
   ports::ServiceAddress managed_address() const;
 };
+struct SnapshotSchedule {  // of one volume; carried out by who serves the identity
+  NodeId identity;
+  std::string volume = "vol0";
+  Duration interval{};  // whole minutes
+  std::size_t keep = 0;
+};
+inline constexpr std::size_t max_snapshot_schedules = 64;
 struct TimerConfig {
   Duration state_read = milliseconds(50);
   Duration heartbeat = milliseconds(100);
@@ -60,6 +67,7 @@ struct Config {
   bool allow_volatile_nvram = false;
   std::array<ShelfConfig, 3> shelves;     // by home node
   std::array<ServiceConfig, 3> services;  // by identity
+  std::vector<SnapshotSchedule> snapshots;
   std::uint64_t cache_size = 256ull << 20;
   Duration progress_limit = milliseconds(5000);
   TimerConfig timers;

@@ -134,6 +134,22 @@ TEST(Config, AServiceAddressGoesToAnInterface) {
   }
 }
 
+TEST(Config, SnapshotsByTheClock) {
+  const std::string hourly = "[[snapshots]]\nidentity = 1\ninterval_minutes = 60\nkeep = 24\n";
+  auto c = parse_config(good + hourly, "test");
+  ASSERT_TRUE(c) << c.error().message;
+  ASSERT_EQ(c->snapshots.size(), 1u);
+  EXPECT_EQ(c->snapshots[0].volume, "vol0");
+  EXPECT_EQ(c->snapshots[0].interval, std::chrono::hours(1));
+  EXPECT_EQ(c->snapshots[0].keep, 24u);
+  EXPECT_FALSE(parse_config(good + hourly + hourly, "test")) << "two of one volume";
+  EXPECT_TRUE(parse_config(good + hourly + hourly + "volume = \"work\"\n", "test"));
+  for (const char* wrong : {"[snapshots]\nidentity = 1\n", "[[snapshots]]\nidentity = 3\n",
+                            "[[snapshots]]\nidentity = 1\nkeep = 3\n"}) {
+    EXPECT_FALSE(parse_config(good + wrong, "test")) << wrong;
+  }
+}
+
 TEST(Config, SizesHaveBinarySuffixes) {
   EXPECT_EQ(parse_size("512").value(), 512u);
   EXPECT_EQ(parse_size("3GiB").value(), 3ull << 30);

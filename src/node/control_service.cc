@@ -10,6 +10,8 @@
 namespace duet::node {
 namespace {
 
+constexpr std::size_t max_pool_name = 255;  // bytes; the pool knows better what is allowed
+
 admin::OperateOutcome outcome_of(ha::OperatorAnswer::Outcome outcome) {
   using From = ha::OperatorAnswer::Outcome;
   switch (outcome) {
@@ -181,6 +183,7 @@ void ControlService::serve(ClientId client, const admin::LunCreate& request) {
   order.identity = request.identity;
   order.name = request.name;
   order.size = request.size;
+  order.reserve = request.reserve;
   change_lun(client, std::move(order));
 }
 
@@ -193,6 +196,44 @@ void ControlService::serve(ClientId client, const admin::LunDelete& request) {
 
 void ControlService::serve(ClientId client, const admin::LunList&) {
   supervisor_.ask_engine(LunListOrder{}, answer_luns(client));
+}
+
+// Why not here, and where to ask instead.
+std::string ControlService::not_served(const ha::IdentitySnapshot& identity) const {
+  const auto& config = supervisor_.config();
+  const std::string& name = config.name_of(identity.identity);
+  const std::string& partner = config.name_of(config.partner());
+  if (identity.server == config.partner()) {
+    return fmt::format("the pool of {} is served by {}: ask there", name, partner);
+  }
+  return fmt::format("the pool of {} is not served here: ask {}, or see `duet status`", name,
+                     partner);
+}
+
+void ControlService::serve(ClientId client, const admin::PoolOrder& request) {
+  PoolAsk ask;
+  ask.order = request;
+  if (ask.order.identity == no_node) ask.order.identity = supervisor_.config().self;
+  auto refuse = [&](const std::string& why) {
+    admin::PoolReply answer;
+    answer.why = why;
+    reply(client, answer);
+  };
+  if (static_cast<std::uint8_t>(request.verb) >= admin::pool_verbs) return refuse("no such order");
+  if (ask.order.identity.value() > 2) return refuse("no such node");
+  for (const auto* name : {&request.volume, &request.snapshot, &request.lun, &request.name,
+                           &request.disk, &request.spare}) {
+    if (name->size() > max_pool_name) return refuse("a name is too long");
+  }
+  const auto core = supervisor_.core().snapshot(supervisor_.ports().scheduler.now());
+  const auto& identity = core.identities[ask.order.identity.value() - 1u];
+  const bool served = identity.served_here && supervisor_.ports().engine.running();
+  if (!served) return refuse(not_served(identity));
+  supervisor_.ask_engine(
+      std::move(ask),
+      Supervisor::PoolDone([this, client, alive = alive_](const PoolAnswer& answer) {
+        if (*alive) reply(client, answer.reply);
+      }));
 }
 
 void ControlService::serve(ClientId client, const admin::DiskList&) {

@@ -44,8 +44,10 @@ class ControlService {
   void serve(ClientId client, const admin::LunDelete& request);
   void serve(ClientId client, const admin::LunList& request);
   void serve(ClientId client, const admin::DiskList& request);
+  void serve(ClientId client, const admin::PoolOrder& request);
 
   NodeId moving_node() const;
+  std::string not_served(const ha::IdentitySnapshot& identity) const;
   Supervisor::LunDone answer_luns(ClientId client);
   template <class Order>
   void change_lun(ClientId client, Order order);

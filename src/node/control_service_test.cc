@@ -305,6 +305,48 @@ TEST(ControlService, LunsAreAskedOfTheEngine) {
   EXPECT_TRUE(client->take().empty());
 }
 
+TEST(ControlService, OrdersToAPoolAreAskedOfTheEngineThatServesIt) {
+  Bench b;
+  auto client = b.connect();
+  admin::PoolOrder order{admin::PoolVerb::snapshot_create, NodeId(0)};
+  order.name = "monday";
+  Bench::ask(client, order);
+  auto asked = b.told<PoolAsk>();
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].order.identity, Bench::red) << "0: our own";
+  EXPECT_EQ(asked[0].order.name, "monday");
+  PoolAnswer answer;
+  answer.request = asked[0].request;
+  answer.reply.ok = true;
+  b.say(answer);
+  b.say(answer);  // twice: the second is nobody's
+  auto replies = Bench::replies<admin::PoolReply>(client);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_TRUE(replies[0].ok);
+
+  Bench::ask(client, order);
+  b.run(Supervisor::engine_answer_limit + seconds(1));
+  replies = Bench::replies<admin::PoolReply>(client);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_NE(replies[0].why.find("may still happen"), std::string::npos);
+}
+
+TEST(ControlService, OrdersToAPoolThatIsServedElsewhereAreRefusedWithWhereToAsk) {
+  Bench b;
+  auto client = b.connect();
+  Bench::ask(client, admin::PoolOrder{admin::PoolVerb::status, Bench::blue});
+  Bench::ask(client, admin::PoolOrder{admin::PoolVerb::status, NodeId(3)});
+  Bench::ask(client, admin::PoolOrder{static_cast<admin::PoolVerb>(200), Bench::red});
+  admin::PoolOrder long_name{admin::PoolVerb::volume_create, Bench::red};
+  long_name.name = std::string(1 << 20, 'x');
+  Bench::ask(client, long_name);
+  auto replies = Bench::replies<admin::PoolReply>(client);
+  ASSERT_EQ(replies.size(), 4u);
+  for (const auto& reply : replies) EXPECT_FALSE(reply.ok);
+  EXPECT_NE(replies[0].why.find("ask blue"), std::string::npos) << replies[0].why;
+  EXPECT_TRUE(b.told<PoolAsk>().empty());
+}
+
 // The engine would end by an assertion, or the channel to it.
 TEST(ControlService, ImpossibleLunsNeverReachTheEngine) {
   Bench b;

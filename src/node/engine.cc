@@ -60,7 +60,7 @@ void Engine::make_service(NodeId identity) {
       ports_.network,
       ports_.disks[n],
       [this](LabelledPool labelled,
-             IdentityService::Journal journal) -> std::unique_ptr<filesystem::Storage> {
+             IdentityService::Journal journal) -> std::unique_ptr<pool::Pool> {
         pool::Pool::Options options;
         options.pool = labelled.pool;
         options.disks = std::move(labelled.disks);
@@ -70,6 +70,7 @@ void Engine::make_service(NodeId identity) {
       },
       [this](const FromEngine& fact) { tell(fact); },
       [this, identity] { return ports_.shared.lease_valid(identity, ports_.scheduler.now()); },
+      ports_.wall_clock_ns,
   };
   services_[n] = std::make_unique<IdentityService>(config_, identity, std::move(p));
 }
@@ -254,11 +255,17 @@ IdentityService::LunDone Engine::answer(std::uint64_t request) {
 }
 
 void Engine::order(const LunCreateOrder& o) {
-  service(o.identity)->create_lun(o.name, o.size, answer(o.request));
+  service(o.identity)->create_lun(o.name, o.size, answer(o.request), o.reserve);
 }
 
 void Engine::order(const LunDeleteOrder& o) {
   service(o.identity)->delete_lun(o.name, answer(o.request));
+}
+
+void Engine::order(const PoolAsk& o) {
+  service(o.order.identity)->pool_order(o.order, [this, request = o.request](admin::PoolReply r) {
+    tell(PoolAnswer{request, std::move(r)});
+  });
 }
 
 void Engine::order(const LunListOrder& o) {

@@ -37,6 +37,7 @@ class Engine {
         disks;  // by home node, in the order of the configuration
     // Bytes that this process has resident; may be absent.
     std::function<std::uint64_t()> memory_in_use{};
+    std::function<std::int64_t()> wall_clock_ns{};  // since 1970; none: no snapshot schedules
   };
   static constexpr Duration progress_interval = milliseconds(100);
   static constexpr Duration report_interval = milliseconds(500);
@@ -71,6 +72,7 @@ class Engine {
   void order(const LunCreateOrder& o);
   void order(const LunDeleteOrder& o);
   void order(const LunListOrder& o);
+  void order(const PoolAsk& o);
 
   void tell(const FromEngine& fact) { ports_.supervisor.send(archive(fact)); }
   IdentityService* service(NodeId identity);

@@ -120,9 +120,10 @@ struct LunCreateOrder {
   NodeId identity;
   std::string name;
   std::uint64_t size = 0;
+  bool reserve = false;
   template <class A>
   void fields(A& a) {
-    a(request), a(identity), a(name), a(size);
+    a(request), a(identity), a(name), a(size), a(reserve);
   }
 };
 struct LunDeleteOrder {
@@ -142,11 +143,20 @@ struct LunListOrder {
   }
 };
 
+struct PoolAsk {  // of an identity that is 1 or 2; the engine checks the rest
+  std::uint64_t request = 0;
+  admin::PoolOrder order;
+  template <class A>
+  void fields(A& a) {
+    a(request), a(order);
+  }
+};
+
 using ToEngine =
     std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
                  ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
                  GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder,
-                 KeepHealthOrder, CheckLogOrder, DiskReturnedNote>;
+                 KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk>;
 
 // ---- engine to supervisor ----
 
@@ -250,6 +260,14 @@ struct LunAnswer {  // to LunCreateOrder, LunDeleteOrder, LunListOrder
     a(request), a(ok), a(why), a(luns);
   }
 };
+struct PoolAnswer {  // to PoolAsk
+  std::uint64_t request = 0;
+  admin::PoolReply reply;
+  template <class A>
+  void fields(A& a) {
+    a(request), a(reply);
+  }
+};
 // Every half second, for `duet status`.
 struct EngineReport {
   enum class Mirror : std::uint8_t { none, down, resync, complete };
@@ -310,6 +328,6 @@ struct LogFact {              // for `duet events`
 using FromEngine = std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact,
                                 ReleasedFact, ReleaseFailedFact, PreparedFact, HandedOverFact,
                                 HandOverFailedFact, DurabilityWantedFact, FencedFact, LunAnswer,
-                                EngineReport, LogFact, HealthKeptFact, LogCheckedFact>;
+                                EngineReport, LogFact, HealthKeptFact, LogCheckedFact, PoolAnswer>;
 
 }  // namespace duet::node

@@ -61,7 +61,7 @@ class IdentityBench {
         network,
         shelf.disks(),
         [this](LabelledPool labelled,
-               IdentityService::Journal journal) -> std::unique_ptr<filesystem::Storage> {
+               IdentityService::Journal journal) -> std::unique_ptr<pool::Pool> {
           pool::Pool::Options options;
           options.pool = labelled.pool;
           options.disks = std::move(labelled.disks);
@@ -73,6 +73,7 @@ class IdentityBench {
         },
         [this](const FromEngine& fact) { hear(fact); },
         [this] { return lease; },
+        [this] { return scheduler.now().time_since_epoch() / std::chrono::nanoseconds(1); },
     };
     service = std::make_unique<IdentityService>(*config, red, std::move(ports));
     if (node == red) mirror.on_outgoing([this](bool up) { service->on_mirror(up); });

@@ -61,6 +61,7 @@ void IdentityService::with_storage(std::function<void(Status)> then) {
                     for (const std::string& why : pool->missing) {
                       log(warning_severity, "pool.disk_missing", why);
                     }
+                    labelled_ = pool->disks;
                     storage_ = ports_.make_storage(
                         std::move(*pool),
                         [this](std::vector<std::byte> record, ports::Done<void> recorded) {
@@ -381,8 +382,54 @@ void IdentityService::serve() {
   if (auto started = target_->start(); !started) {
     return failed("the target cannot be brought up: " + started.error().message);
   }
+  start_orders();
   phase_ = Phase::serving;
   ports_.tell(AssumedFact{identity_, replayed_});
+}
+
+void IdentityService::start_orders() {
+  const auto now = [clock = ports_.wall_clock_ns] { return clock ? clock() : 0; };
+  PoolOrders::Ports ports{
+      ports_.scheduler,
+      *storage_,
+      [this] { return usable_disks(); },
+      now,
+      [this](LunNumber number) {
+        const auto* lun = storage_->find(number);
+        if (lun != nullptr && !target_->exported(number)) export_lun(*lun);
+      },
+      [this](std::string phase, std::string text) {
+        log(notice_severity, std::move(phase), std::move(text));
+      },
+  };
+  orders_ = std::make_unique<PoolOrders>(
+      PoolOrders::Identity{config_.cluster, identity_, config_.name_of(identity_), ports_.disks,
+                           config_.shelves[identity_.value()].luns},
+      std::move(ports), labelled_);
+  std::vector<SnapshotSchedule> schedules;
+  for (const auto& schedule : config_.snapshots) {
+    if (schedule.identity == identity_) schedules.push_back(schedule);
+  }
+  snapshots_ = std::make_unique<SnapshotKeeper>(
+      ports_.scheduler, *storage_, ports_.wall_clock_ns,
+      [this](std::string phase, std::string text) {
+        log(warning_severity, std::move(phase), std::move(text));
+      },
+      std::move(schedules));
+}
+
+void IdentityService::end_orders() {
+  snapshots_.reset();
+  if (orders_) orders_->close();
+  orders_.reset();
+}
+
+void IdentityService::pool_order(const admin::PoolOrder& order, PoolOrders::Done done) {
+  if (serving() && orders_) return orders_->carry_out(order, std::move(done));
+  admin::PoolReply refusal;
+  refusal.why = "the pool of " + config_.name_of(identity_) +
+                " is not served here now: see `duet status` for who does";
+  done(std::move(refusal));
 }
 
 void IdentityService::export_lun(const filesystem::LunInfo& lun) {
@@ -416,6 +463,8 @@ void IdentityService::failed(std::string why) {
 void IdentityService::stop_everything() {
   ports_.scheduler.cancel(limit_timer_);
   ports_.scheduler.cancel(step_timer_);
+  snapshots_.reset();
+  orders_.reset();
   target_.reset();
   logged_.reset();
   if (storage_) storage_->close();
@@ -448,10 +497,11 @@ void IdentityService::on_consistency_point(const nvlog::LogPosition& position) {
   if (phase_ == Phase::flushing) drain();
 }
 
-void IdentityService::create_lun(const std::string& name, std::uint64_t size, LunDone done) {
+void IdentityService::create_lun(const std::string& name, std::uint64_t size, LunDone done,
+                                 bool reserve) {
   if (phase_ != Phase::serving)
     return done(fail(ErrorCode::refused, "the identity is not served here now"));
-  auto record = storage_->prepare_create(name, size);
+  auto record = storage_->prepare_create(name, size, reserve);
   if (!record) return done(std::unexpected(record.error()));
   logged_->submit(std::move(*record), in_this_attempt([this, name, done](Result<void> r) {
                     if (!r) return done(std::unexpected(r.error()));
@@ -482,19 +532,24 @@ void IdentityService::delete_lun(const std::string& name, LunDone done) {
 }
 
 void IdentityService::log_deletion(LunNumber lun, LunDone done) {
-  logged_->submit(filesystem::LunDeleteRecord{lun},
-                  in_this_attempt([this, lun, done = std::move(done)](Result<void> r) {
-                    deleting_.erase(lun);
-                    if (r) return done(std::vector<LunInfo>{});
-                    // It is still there, so clients get it back.
-                    const auto* left = storage_->find(lun);
-                    if (left != nullptr && !target_->exported(lun)) export_lun(*left);
-                    done(std::unexpected(r.error()));
-                  }));
+  const auto* there = storage_->find(lun);
+  const std::string name = there == nullptr ? "" : there->name;
+  const auto volume = storage_->volume_of(lun);
+  logged_->submit(
+      filesystem::LunDeleteRecord{lun},
+      in_this_attempt([this, lun, name, volume, done = std::move(done)](Result<void> r) {
+        deleting_.erase(lun);
+        if (r && volume && orders_) orders_->lun_deleted(*volume, name);
+        if (r) return done(std::vector<LunInfo>{});
+        // It is still there, so clients get it back.
+        const auto* left = storage_->find(lun);
+        if (left != nullptr && !target_->exported(lun)) export_lun(*left);
+        done(std::unexpected(r.error()));
+      }));
 }
 
 LunInfo IdentityService::info(const filesystem::LunInfo& lun) const {
-  return {identity_, lun.number, lun.name, lun.size, lun.serial, to_text(lun.naa)};
+  return {identity_, lun.number, lun.name, lun.size, lun.serial, to_text(lun.naa), lun.reserved};
 }
 
 std::vector<LunInfo> IdentityService::luns() const {
@@ -610,6 +665,7 @@ void IdentityService::unregister() {
   ports_.scheduler.cancel(limit_timer_);
   ++attempt_;
   // From here on there is no way back: clients are sent away and the pool is closed.
+  end_orders();
   target_.reset();
   logged_.reset();
   storage_->close();
@@ -647,6 +703,7 @@ void IdentityService::stored(std::uint64_t count) {
 // any more, but stay registered: its fencing takes that away.
 void IdentityService::handed_over() {
   ++attempt_;
+  end_orders();
   stop_everything();
   phase_ = Phase::idle;
   handed_over_ = true;

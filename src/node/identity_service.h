@@ -27,6 +27,7 @@
 #include "node/logged_storage.h"
 #include "node/lun_target.h"
 #include "node/pool_disks.h"
+#include "node/pool_orders.h"
 #include "nvlog/replay.h"
 #include "ports/disk.h"
 #include "ports/mirror_link.h"
@@ -47,9 +48,10 @@ class IdentityService {
     ports::Network& network;
     std::vector<ports::Disk*> disks;  // of this identity
     // `journal`: raid::Array::Owner::journal.
-    std::function<std::unique_ptr<filesystem::Storage>(LabelledPool, Journal journal)> make_storage;
-    std::function<void(FromEngine)> tell;  // the supervisor
-    std::function<bool()> may_answer;      // the lease of this identity is valid
+    std::function<std::unique_ptr<pool::Pool>(LabelledPool, Journal journal)> make_storage;
+    std::function<void(FromEngine)> tell;           // the supervisor
+    std::function<bool()> may_answer;               // the lease of this identity is valid
+    std::function<std::int64_t()> wall_clock_ns{};  // since 1970; none: 0, and no schedules
   };
   static constexpr Duration drain_limit = seconds(5);  // of a release
   static constexpr Duration release_limit = seconds(20);
@@ -85,9 +87,10 @@ class IdentityService {
   void on_disk_reset();
 
   using LunDone = std::function<void(Result<std::vector<LunInfo>>)>;
-  void create_lun(const std::string& name, std::uint64_t size, LunDone done);
+  void create_lun(const std::string& name, std::uint64_t size, LunDone done, bool reserve = false);
   void delete_lun(const std::string& name, LunDone done);
   std::vector<LunInfo> luns() const;
+  void pool_order(const admin::PoolOrder& order, PoolOrders::Done done);
 
   bool serving() const { return phase_ == Phase::serving || phase_ == Phase::flushing; }
   // Neither served nor about to be: prepared is idle, too.
@@ -134,6 +137,8 @@ class IdentityService {
   void serve();
   void export_lun(const filesystem::LunInfo& lun);
   void log_deletion(LunNumber lun, LunDone done);
+  void start_orders();
+  void end_orders();
   void failed(std::string why);
   void stop_everything();
 
@@ -166,9 +171,12 @@ class IdentityService {
   std::uint64_t replayed_ = 0;
   std::uint64_t dropped_ = 0;  // stored requests met in the replay
   LogSequence awaited_;        // by replaying and flushing: a consistency point that reaches it
-  std::unique_ptr<filesystem::Storage> storage_;
+  std::unique_ptr<pool::Pool> storage_;
+  std::vector<pool::Pool::Disk> labelled_;  // what it was made of
   std::unique_ptr<LoggedStorage> logged_;
   std::unique_ptr<LunTarget> target_;
+  std::unique_ptr<PoolOrders> orders_;
+  std::unique_ptr<SnapshotKeeper> snapshots_;
   std::set<LunNumber> deleting_;
   Goal goal_{};
   std::uint64_t ends_ = 0;        // attempts to end the service; one may be cancelled

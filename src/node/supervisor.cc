@@ -466,29 +466,55 @@ void Supervisor::engine_fact(LogFact& fact) {
 }
 
 void Supervisor::engine_fact(LunAnswer& fact) {
-  auto it = engine_requests_.find(fact.request);
+  engine_answered(fact);
+}
+
+void Supervisor::engine_fact(PoolAnswer& fact) {
+  engine_answered(fact);
+}
+
+template <class Answer>
+void Supervisor::engine_answered(const Answer& answer) {
+  auto it = engine_requests_.find(answer.request);
   if (it == engine_requests_.end()) return;  // gave up waiting
   auto request = std::move(it->second);
   engine_requests_.erase(it);
   ports_.scheduler.cancel(request.limit);
-  request.done(fact);
+  const auto* done = std::get_if<std::function<void(const Answer&)>>(&request.done);
+  if (done == nullptr) return refuse(request.done, answer.request, "the engine answered nonsense");
+  (*done)(answer);
 }
 
-void Supervisor::ask_engine(std::uint64_t request, ToEngine message, LunDone done) {
-  auto give_up = [this, request](const std::string& why) {
+void Supervisor::refuse(const EngineDone& done, std::uint64_t request, const std::string& why) {
+  if (const auto* luns = std::get_if<LunDone>(&done)) {
     LunAnswer answer;
     answer.request = request;
     answer.why = why;
-    engine_fact(answer);
+    return (*luns)(answer);
+  }
+  PoolAnswer answer;
+  answer.request = request;
+  answer.reply.why = why;
+  std::get<PoolDone>(done)(answer);
+}
+
+void Supervisor::ask_engine(std::uint64_t request, ToEngine message, EngineDone done) {
+  auto give_up = [this, request](const std::string& why) {
+    auto node = engine_requests_.extract(request);
+    if (node.empty()) return;
+    ports_.scheduler.cancel(node.mapped().limit);
+    refuse(node.mapped().done, request, why);
   };
   if (engine_requests_.size() >= max_engine_requests) {
-    LunAnswer refusal;
-    refusal.why = "too many questions to the engine are open";
-    ports_.scheduler.post([done = std::move(done), refusal] { done(refusal); });
+    ports_.scheduler.post([done = std::move(done), request] {
+      refuse(done, request, "too many questions to the engine are open");
+    });
     return;
   }
-  auto limit = ports_.scheduler.at(ports_.scheduler.now() + engine_answer_limit, [give_up] {
-    give_up("the engine does not answer; the change may still happen: see `duet lun list`");
+  const char* look = std::holds_alternative<LunDone>(done) ? "`duet lun list`"
+                                                           : "`duet pool status` and the lists";
+  auto limit = ports_.scheduler.at(ports_.scheduler.now() + engine_answer_limit, [give_up, look] {
+    give_up(std::string("the engine does not answer; the change may still happen: see ") + look);
   });
   engine_requests_.emplace(request, EngineRequest{std::move(done), limit});
   if (!ports_.engine.running()) {
@@ -501,10 +527,7 @@ void Supervisor::ask_engine(std::uint64_t request, ToEngine message, LunDone don
 void Supervisor::drop_engine_requests(const std::string& why) {
   for (auto& [number, request] : std::exchange(engine_requests_, {})) {
     ports_.scheduler.cancel(request.limit);
-    LunAnswer answer;
-    answer.request = number;
-    answer.why = why;
-    request.done(answer);
+    refuse(request.done, number, why);
   }
 }
 

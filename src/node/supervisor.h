@@ -48,15 +48,16 @@ class Supervisor {
 
   // ---- for the control socket (node/control_service.h) ----
   using LunDone = std::function<void(const LunAnswer&)>;
+  using PoolDone = std::function<void(const PoolAnswer&)>;
   using OperatorDone = std::function<void(ha::OperatorAnswer)>;  // `accepted` first, then the end
   // `request.request` is filled in.
   void operate(ha::OperatorRequest request, OperatorDone done);
   // `request` is filled in. Fails when the engine does not answer in time, or too many wait.
-  template <class Order>
-  void ask_engine(Order order, LunDone done) {
+  template <class Order, class Done>
+  void ask_engine(Order order, Done done) {
     auto request = ++last_request_;
     order.request = request;
-    ask_engine(request, ToEngine(std::move(order)), std::move(done));
+    ask_engine(request, ToEngine(std::move(order)), EngineDone(std::move(done)));
   }
   const ha::Core& core() const { return *core_; }
   const Config& config() const { return config_; }
@@ -121,11 +122,16 @@ class Supervisor {
   void perform(ha::EndBoot& action);
 
   void to_engine(const ToEngine& message) { ports_.engine.send(archive(message)); }
-  void ask_engine(std::uint64_t request, ToEngine message, LunDone done);
+  using EngineDone = std::variant<LunDone, PoolDone>;
+  void ask_engine(std::uint64_t request, ToEngine message, EngineDone done);
+  static void refuse(const EngineDone& done, std::uint64_t request, const std::string& why);
+  template <class Answer>
+  void engine_answered(const Answer& answer);
   void engine_said(Bytes bytes);
   void engine_fact(HealthKeptFact& fact) { kept_health_ = std::move(fact); }
   void engine_fact(ReadyFact& fact);
   void engine_fact(LunAnswer& fact);
+  void engine_fact(PoolAnswer& fact);
   void engine_fact(AssumedFact& fact);
   void engine_fact(ReleasedFact& fact);
   void engine_fact(HandedOverFact& fact);
@@ -175,7 +181,7 @@ class Supervisor {
   bool nvram_persistent_ = false;
   std::string link_why_;
   struct EngineRequest {
-    LunDone done;
+    EngineDone done;
     ports::TimerId limit;
   };
   std::unordered_map<std::uint64_t, EngineRequest> engine_requests_;

@@ -247,7 +247,6 @@ void Flush::freeze() {
   ++next_.generation;
   next_.epoch = p.epoch_;
   next_.position = p.applied_;
-  next_.luns_created = p.luns_created_;
   zombies_ = p.zombies_;
   p.next_inode_before_.clear();
   for (const VolumeId id : std::exchange(p.changed_volumes_, {})) volumes_[id] = p.volumes_.at(id);
@@ -260,6 +259,7 @@ void Flush::freeze() {
     order_results_.emplace_back(std::move(p.orders_.front().done), std::move(made));
     p.orders_.pop_front();
   }
+  next_.luns_created = p.luns_created_;
   const std::uint64_t needed = p.reserved_space();
   const std::uint64_t free = p.space_.free();
   p.space_for_next_ = free > needed ? free - needed : 0;
@@ -650,6 +650,8 @@ void Flush::commit() {
     p.volumes_[id].next_inode = next_inode;
   }
   p.zombies_ = std::move(zombies_);
+  p.luns_.merge(p.coming_luns_);
+  p.coming_luns_.clear();
   p.flushing_blocks_ = 0;
   ++p.figures_.consistency_points;
   for (auto& result : order_results_) {

@@ -124,6 +124,11 @@ void Pool::watch_members() {
   });
 }
 
+void Pool::keep_out(std::uint32_t member, bool out) {
+  rejoins_.erase(member);
+  if (out) rejoins_[member] = {Instant::max(), rejoin_wait_max};
+}
+
 // A disk that was away misses what was written meanwhile: it is written anew as a whole.
 void Pool::rejoin_members() {
   const Instant now = scheduler_.now();
@@ -174,7 +179,19 @@ std::string Pool::lasting_health() const {
       return "LUN " + lun.info.name + " is offline: " + lun.info.offline;
     }
   }
-  return raid_health_;
+  return raid_health();
+}
+
+std::string Pool::raid_health() const {
+  std::string text;
+  if (!array_) return text;
+  const auto& members = array_->layout().members;
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    if (members[i].state == raid::MemberState::in_sync) continue;
+    text += (text.empty() ? "member " : ", member ") + std::to_string(i);
+    text += members[i].state == raid::MemberState::failed ? " has failed" : " is being rebuilt";
+  }
+  return text;
 }
 
 void Pool::on_consistency_point(std::function<void(const LogPosition&)> callback) {

@@ -104,7 +104,8 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   std::vector<LunInfo> luns() const override;
   const LunInfo* find(LunNumber lun) const override;
   filesystem::Capacity capacity() const override;
-  Result<LogRecord> prepare_create(const std::string& name, std::uint64_t size) const override;
+  Result<LogRecord> prepare_create(const std::string& name, std::uint64_t size,
+                                   bool reserve = false) const override;
   Status admit(const LogRecord& record) const override;
   Status apply(const LogPosition& position, const LogRecord& record) override;
   void skip(const LogPosition& position) override;
@@ -152,6 +153,11 @@ class Pool final : public filesystem::Storage, public filesystem::View {
                        ports::Done<VolumeId> done);
   void delete_snapshot(VolumeId snapshot, ports::Done<void> done);
   void create_clone(VolumeId snapshot, const std::string& name, ports::Done<VolumeId> done);
+  // A LUN of this name, and the volume of this name that holds it, a clone of the snapshot: `lun`
+  // as the snapshot shows it, with an identity of its own. Both come in one consistency point.
+  void clone_lun(LunNumber lun, VolumeId snapshot, const std::string& name,
+                 ports::Done<LunNumber> done);
+  std::optional<VolumeId> volume_of(LunNumber lun) const;
   // The volume becomes what its newest snapshot shows. Everything since is gone.
   void restore(VolumeId volume, VolumeId snapshot, ports::Done<void> done);
   void set_limits(VolumeId volume, std::uint64_t quota, std::uint64_t reservation,
@@ -162,6 +168,8 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // What disks had in their caches may be lost: the consistency point under way writes it again.
   void disks_were_reset() override;
   void disk_returned(ports::Disk& disk, DiskId id, disk::Area data) override;
+  // By order: whether a failed member whose disk is here stays out, as long as we are active.
+  void keep_out(std::uint32_t member, bool out);
 
   // ---- figures ----
   struct Figures {
@@ -232,6 +240,14 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   FileKey catalogue();
   void keep_lun(const Lun& lun, bool reservations);
   Status check_read(LunNumber lun, std::uint64_t offset, std::uint64_t length) const;
+  Result<LunNumber> free_lun() const;
+  void give_identity(filesystem::LunCreateRecord& record) const;
+  void note_created(std::uint64_t naa);
+  Status admit_reservation(const filesystem::LunCreateRecord& record) const;
+  Status make_lun_clone(Flush& flush, LunNumber lun, VolumeId snapshot, const Inode& inode,
+                        const std::string& name, LunNumber& made);
+  // Blocks that nobody but reserved LUNs may have; `shown`: as if this volume had a snapshot.
+  std::uint64_t kept_space(VolumeId shown = pool_volume) const;
 
   // reading
   void read_more(const std::shared_ptr<Reading>& reading);
@@ -253,6 +269,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   void rejoin_members();
   void fence(const std::string& why);
   std::string lasting_health() const;
+  std::string raid_health() const;
   void set_health(std::string health);
   template <class T>
   void fail_later(ports::Done<T>& done, Error error);
@@ -281,6 +298,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // As it was when the consistency point under way began, where numbers were given since.
   std::map<VolumeId, std::uint64_t> next_inode_before_;
   std::map<LunNumber, Lun> luns_;
+  std::map<LunNumber, Lun> coming_luns_;  // of the consistency point under way
   std::vector<Zombie> zombies_;
   std::uint64_t luns_created_ = 0;
   std::uint64_t next_inode_ = 16;  // of the pool's own files
@@ -311,7 +329,6 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   ports::TimerId rejoin_;                    // while a member has failed
   ports::Done<void> deactivated_;
   Figures figures_;
-  std::string raid_health_;
   std::string health_;
   std::function<void(const LogPosition&)> on_consistency_point_;
   std::function<void(const std::string&)> on_fenced_;

@@ -228,7 +228,7 @@ Status Pool::space(VolumeId id, std::uint64_t blocks) {
     return fail(ErrorCode::refused, "the quota of volume " + v.name + " is used up");
   }
   const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
-  if (reserved_space() + blocks + blocks / 16 + 8 <= free) return {};
+  if (reserved_space() + kept_space() + blocks + blocks / 16 + 8 <= free) return {};
   if (!clean() || !space_settled()) {
     return fail(ErrorCode::busy, "the next consistency point may make room");
   }

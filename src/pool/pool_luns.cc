@@ -20,6 +20,7 @@ using filesystem::ZeroRecord;
 
 constexpr std::uint64_t max_luns_created = (1u << 24) - 1;  // their number is part of the NAA
 constexpr std::uint64_t file_overhead = 512;                // bytes in memory, roughly
+constexpr std::uint64_t working_room = 1024;                // blocks, for overwrites under way
 
 template <class... F>
 struct Overloaded : F... {
@@ -41,6 +42,12 @@ std::uint64_t total_size(const std::vector<Slice>& slices) {
   std::uint64_t size = 0;
   for (const Slice& slice : slices) size += slice.bytes.size();
   return size;
+}
+
+// Data and the indirect blocks above, dead lists and inodes: what writing all of it takes.
+std::uint64_t blocks_of_all(const LunInfo& lun) {
+  const std::uint64_t data = lun.size / block_size;
+  return data + data / 64 + 64;
 }
 
 LunNumber number_of(const Record& record) {
@@ -72,11 +79,33 @@ const LunInfo* Pool::find(LunNumber number) const {
 filesystem::Capacity Pool::capacity() const {
   const std::uint64_t needed = reserved_space();
   const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
-  return {space_.usable() * block_size, (free > needed ? free - needed : 0) * block_size,
-          block_size};
+  const std::uint64_t kept = needed + kept_space();
+  return {space_.usable() * block_size, (free > kept ? free - kept : 0) * block_size, block_size};
 }
 
-Result<LogRecord> Pool::prepare_create(const std::string& name, std::uint64_t size) const {
+// ---- space that is kept ----
+
+// A reserved LUN that nobody shares blocks with needs room for what it has not yet written; once a
+// snapshot may hold its blocks, for all of it again. On top, what an overwrite takes before the
+// consistency point gives back as much.
+std::uint64_t Pool::kept_space(VolumeId shown) const {
+  std::uint64_t kept = 0;
+  for (const auto& [number, lun] : luns_) {
+    if (!lun.info.reserved) continue;
+    if (kept == 0) kept = working_room;
+    const VolumeId home = lun.file->key.volume;
+    const bool shared = home == shown || std::ranges::any_of(volumes_, [home](const auto& v) {
+                          return v.second.kind == VolumeKind::snapshot && v.second.parent == home;
+                        });
+    const std::uint64_t all = blocks_of_all(lun.info);
+    const std::uint64_t has = shared ? 0 : lun.file->inode.blocks;
+    kept += all > has ? all - has : 0;
+  }
+  return kept;
+}
+
+Result<LogRecord> Pool::prepare_create(const std::string& name, std::uint64_t size,
+                                       bool reserve) const {
   if (state_ != StorageState::active || deactivated_) {
     return fail(ErrorCode::refused, "the pool is not active");
   }
@@ -87,15 +116,26 @@ Result<LogRecord> Pool::prepare_create(const std::string& name, std::uint64_t si
   LunCreateRecord record;
   record.name = name;
   record.size = (size + block_size - 1) / block_size * block_size;
-  for (const auto& [number, lun] : luns_) {
-    if (number != record.lun) break;
-    record.lun = record.lun.next();
-  }
-  if (record.lun.value() > filesystem::max_lun_number || luns_created_ >= max_luns_created) {
+  record.reserve = reserve;
+  auto number = free_lun();
+  if (!number) return std::unexpected(number.error());
+  record.lun = *number;
+  give_identity(record);
+  if (auto status = check(record); !status) return std::unexpected(status.error());
+  return encode(record);
+}
+
+Result<LunNumber> Pool::free_lun() const {
+  LunNumber number;
+  while (luns_.contains(number) || coming_luns_.contains(number)) number = number.next();
+  if (number.value() > filesystem::max_lun_number || luns_created_ >= max_luns_created) {
     return fail(ErrorCode::no_space, "the pool has no room for another LUN");
   }
-  // Unique in the pool, and with the random pool id in the world; the same on whichever node
-  // serves.
+  return number;
+}
+
+// Unique in the pool, and with the random pool id in the world; the same on whichever node serves.
+void Pool::give_identity(LunCreateRecord& record) const {
   const std::uint64_t created = luns_created_ + 1;
   const Bytes id = std::as_bytes(std::span(options_.pool));
   const std::array<std::byte, 3> count{static_cast<std::byte>(created >> 16),
@@ -103,8 +143,6 @@ Result<LogRecord> Pool::prepare_create(const std::string& name, std::uint64_t si
                                        static_cast<std::byte>(created)};
   record.serial = to_hex(id.first(8)) + to_hex(count);
   record.naa = std::uint64_t{3} << 60 | load_be<std::uint64_t>(id.data()) >> 28 << 24 | created;
-  if (auto status = check(record); !status) return std::unexpected(status.error());
-  return encode(record);
 }
 
 // ---- changes ----
@@ -119,9 +157,11 @@ Status Pool::check(const Record& record) const {
         create->size > filesystem::max_lun_size || create->size % block_size != 0) {
       return fail(ErrorCode::invalid, "LUN " + create->name + " has impossible properties");
     }
-    for (const auto& [number, lun] : luns_) {
-      if (number == create->lun || lun.info.name == create->name) {
-        return fail(ErrorCode::already_exists, "there is a LUN " + lun.info.name + " already");
+    for (const auto* luns : {&luns_, &coming_luns_}) {
+      for (const auto& [number, lun] : *luns) {
+        if (number == create->lun || lun.info.name == create->name) {
+          return fail(ErrorCode::already_exists, "there is a LUN " + lun.info.name + " already");
+        }
       }
     }
     if (!volumes_.contains(first_volume)) {
@@ -162,6 +202,9 @@ Status Pool::admit(const LogRecord& log_record) const {
   if (!record) return std::unexpected(record.error());
   if (auto status = check(*record); !status) return status;
   std::uint64_t blocks = 0;
+  if (const auto* create = std::get_if<LunCreateRecord>(&*record); create && create->reserve) {
+    return admit_reservation(*create);
+  }
   if (const auto* write = std::get_if<WriteRecord>(&*record)) {
     blocks = total_size(write->data) / block_size + 2;
   } else if (std::holds_alternative<ZeroRecord>(*record)) {
@@ -180,11 +223,29 @@ Status Pool::admit(const LogRecord& log_record) const {
   }
   if (std::holds_alternative<ZeroRecord>(*record)) return {};  // gives back more than it takes
   const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
-  if (reserved_space() + blocks + blocks / 16 + 8 <= free) return {};
+  const std::uint64_t kept = lun != nullptr && lun->info.reserved ? 0 : kept_space();
+  if (reserved_space() + kept + blocks + blocks / 16 + 8 <= free) return {};
   if (!clean() || !space_settled()) {
     return fail(ErrorCode::busy, "the next consistency point may make room");
   }
-  return fail(ErrorCode::no_space, "the pool is full");
+  return fail(ErrorCode::no_space,
+              kept == 0 ? "the pool is full" : "the pool is full but for what LUNs have reserved");
+}
+
+// Its own space comes on top of what others keep; the first one brings the working room, too.
+Status Pool::admit_reservation(const LunCreateRecord& record) const {
+  LunInfo lun;
+  lun.size = record.size;
+  const std::uint64_t needed = reserved_space() + kept_space() + working_room + blocks_of_all(lun);
+  const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
+  if (needed <= free) return {};
+  if (!clean() || !space_settled()) {
+    return fail(ErrorCode::busy, "the next consistency point may make room");
+  }
+  return fail(ErrorCode::no_space,
+              "LUN " + record.name + " needs " + std::to_string(blocks_of_all(lun) * block_size) +
+                  " bytes kept for it, and " + std::to_string(capacity().free) +
+                  " are free: make room, or create it thin");
 }
 
 void Pool::change(const Record& record) {
@@ -200,9 +261,9 @@ void Pool::change(const Record& record) {
             inode.links = 1;
             set_inode(key, inode);
             Lun& lun = luns_[r.lun];
-            lun.info = {r.lun, r.name, r.size, r.serial, r.naa, {}, {}};
+            lun.info = {r.lun, r.name, r.size, r.serial, r.naa, {}, {}, r.reserve};
             lun.file = files_.at(key);
-            ++luns_created_;
+            note_created(r.naa);
             keep_lun(lun, false);
           },
           [this](const LunDeleteRecord& r) {
@@ -218,6 +279,15 @@ void Pool::change(const Record& record) {
           },
       },
       record);
+}
+
+// A replayed LUN may be younger than a clone that did not come to be: its count was given all the
+// same.
+void Pool::note_created(std::uint64_t naa) {
+  LunCreateRecord next;
+  give_identity(next);
+  ++luns_created_;
+  if (naa >> 24 == next.naa >> 24) luns_created_ = std::max(luns_created_, naa & max_luns_created);
 }
 
 // The catalogue's file; made when the first LUN is.

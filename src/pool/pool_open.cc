@@ -87,10 +87,8 @@ void Pool::make_array(const Superblock& superblock) {
     watch_members();
     start_consistency_point();
   };
-  owner.event = [this](const std::string& text) {
-    raid_health_ = text;
-    set_health(lasting_health());
-  };
+  // Said once; what lasts is in the layout.
+  owner.event = [this](const std::string& text) { set_health(text); };
   owner.fenced = [this](const std::string& why) {
     if (state_ == StorageState::active) fence(why);
   };
@@ -517,6 +515,7 @@ void Pool::forget() {
   next_inode_before_.clear();
   held_.clear();
   luns_.clear();
+  coming_luns_.clear();
   zombies_.clear();
   dirty_cost_ = dirty_blocks_ = flushing_blocks_ = 0;
   metadata_.clear();
@@ -536,7 +535,6 @@ void Pool::close() {
     fail_later(order.done, {ErrorCode::cancelled, "the pool was closed"});
   }
   forget();
-  raid_health_.clear();
   health_.clear();
   fail_later(deactivated_, {ErrorCode::cancelled, "the pool was closed"});
 }

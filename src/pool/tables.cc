@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::uint64_t lun_magic = 0x314e554c54455544;  // "DUETLUN1"
 constexpr std::size_t lun_crc_offset = 8;
+constexpr std::uint8_t reserved_flag = 1;
+static_assert(max_offline_reason <= 255);
 
 std::uint32_t lun_checksum(Bytes block) {
   std::uint32_t crc = crc32c(block.first(lun_crc_offset));
@@ -27,7 +29,8 @@ std::vector<std::byte> encode_lun(const LunInfo& info, FileKey file) {
   out.put(info.number.value());
   out.put(static_cast<std::uint8_t>(info.name.size()));
   out.put(static_cast<std::uint8_t>(info.serial.size()));
-  out.put(static_cast<std::uint16_t>(std::min(info.offline.size(), max_offline_reason)));
+  out.put(static_cast<std::uint8_t>(std::min(info.offline.size(), max_offline_reason)));
+  out.put(info.reserved ? reserved_flag : std::uint8_t{0});
   out.put(static_cast<std::uint16_t>(info.reservations.size()));
   out.put(file.volume.value());
   out.put(file.inode.value());
@@ -55,7 +58,9 @@ Result<LunEntry> decode_lun(Bytes block) {
   entry.info.number = LunNumber(in.get<std::uint16_t>());
   const auto name = in.get<std::uint8_t>();
   const auto serial = in.get<std::uint8_t>();
-  const auto offline = in.get<std::uint16_t>();
+  const auto offline = in.get<std::uint8_t>();
+  const auto flags = in.get<std::uint8_t>();
+  entry.info.reserved = (flags & reserved_flag) != 0;
   entry.reservations_size = in.get<std::uint16_t>();
   entry.file.volume = VolumeId(in.get<std::uint32_t>());
   entry.file.inode = InodeNumber(in.get<std::uint64_t>());
@@ -71,7 +76,7 @@ Result<LunEntry> decode_lun(Bytes block) {
   entry.info.offline = text(offline);
   if (!in.ok() || entry.info.number.value() > filesystem::max_lun_number ||
       !filesystem::valid_lun_name(entry.info.name) ||
-      !filesystem::valid_lun_serial(entry.info.serial) || offline > max_offline_reason ||
+      !filesystem::valid_lun_serial(entry.info.serial) || flags > reserved_flag ||
       entry.info.size == 0 || entry.info.size > filesystem::max_lun_size ||
       entry.info.size % block_size != 0 ||
       entry.reservations_size > filesystem::max_reservation_state) {

@@ -112,6 +112,13 @@ void Pool::create_snapshot(VolumeId id, const std::string& name, std::int64_t no
         if (volumes_.size() >= volumes_max) return fail(ErrorCode::no_space, "too many snapshots");
         // Births tell the order of snapshots: one in a point.
         if (flush.is_shown(id)) return fail(ErrorCode::busy, "one snapshot at a time");
+        // From now on overwriting a reserved LUN of the volume gives nothing back.
+        const std::uint64_t kept = kept_space(id);
+        if (kept > 0 && reserved_space() + kept > space_.free()) {
+          return fail(ErrorCode::no_space,
+                      "reserved LUNs could not be overwritten any more with this snapshot: delete "
+                      "snapshots or LUNs, or make room");
+        }
         Volume& snapshot = flush.add_volume(VolumeKind::snapshot);
         snapshot.parent = id;
         snapshot.name = name;
