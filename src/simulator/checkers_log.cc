@@ -77,19 +77,20 @@ std::optional<nvlog::RecordView> Checkers::find_write(NodeId node, const BlockRa
 void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
   if (stamp == 0) return;
   const nvlog::Extent place = layout_.ring(range.identity);
+  const auto served_by = mailbox_on_disk(range.identity);
   for (std::uint8_t n : {1, 2}) {
     // The log of a node that is out may still hold an earlier try of this write, under a number
     // that was given again since.
-    const auto serves = [&](NodeId node) {
-      return world_.node(node).served(range.identity).serving;
-    };
-    if (!serves(NodeId(n)) && serves(partner_of(NodeId(n)))) continue;
+    const NodeId server = served_by && served_by->taken_over_by != no_node
+                              ? served_by->taken_over_by
+                              : range.identity;
+    if (served_by && NodeId(n) != server) continue;
     const auto record = find_write(NodeId(n), range, stamp);
     if (!record) continue;
     // What an earlier epoch left behind the end of its log is such a try, too: the rest of it was
     // in a consistency point before anything was served.
     const bool older = record->header.epoch < world_.node(NodeId(n)).served(range.identity).epoch;
-    if (serves(NodeId(n)) && older) continue;
+    if (older) continue;
     const NodeId partner = partner_of(NodeId(n));
     const auto holds = [&](Bytes whole) {
       if (whole.empty()) return false;
