@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "base/crc32c.h"
 #include "disk/areas.h"
 #include "disk/reservation_key.h"
+#include "nvlog/replay.h"
 #include "pool/superblock.h"
 #include "simulator/replay_rehearsal.h"
 #include "simulator/sim_node.h"
@@ -204,21 +206,36 @@ TEST_F(ReplayedTest, I8_OneThatWasCutOffLeadsToTheSame) {
   }
 }
 
+// A record that says something else under a right checksum: disks would notice, RAID would repair.
 TEST_F(ReplayedTest, I8_ASecondReplayThatLeadsElsewhere) {
   replayed();
   replayed();
   EXPECT_EQ("", violated());
   const auto before = rehearsal().replay({})->digest;
-  const auto size = disk(0).options().size;
-  std::vector<std::byte> other(4096, std::byte{0x5a});
-  for (auto at = disk(0).options().pool_metadata.end(); at < size; at += other.size()) {
-    const auto old = disk(0).peek(at, other.size());
-    disk(0).poke(at, other);
-    auto now = rehearsal().replay({});
-    ASSERT_TRUE(now);
-    if (now->digest != before) break;
-    disk(0).poke(at, old);
+  const auto place = nvlog::RegionLayout::of_size(world->shape().nvram_size).value().ring(red);
+  SimNvram& nvram = server().nvram();
+  const Bytes ring = nvram.visible().subspan(place.offset, place.length);
+  const auto plan = nvlog::plan_replay(ring, red, rehearsal().replay({})->from, LogSequence(0));
+  ASSERT_TRUE(plan);
+  bool changed = false;
+  for (std::size_t i = plan->size(); i-- > 0 && !changed;) {  // the last one: nothing is over it
+    const auto record = plan->record(ring, i);
+    if (record.header.kind != nvlog::RecordKind::write) continue;
+    std::vector<std::byte> payload(record.payload.begin(), record.payload.end());
+    payload[0] ^= std::byte{1};
+    auto header = nvlog::encode(record.header);
+    nvlog::seal(header, crc32c_extend(nvlog::start_crc(header), payload),
+                record.address / ring.size());
+    const std::size_t at = place.offset + record.address % ring.size();
+    nvram.land(at, header);
+    nvram.land(at + header.size(), payload);
+    nvram.commit(at, header.size() + payload.size());
+    changed = true;
   }
+  ASSERT_TRUE(changed);
+  const auto now = rehearsal().replay({});
+  ASSERT_TRUE(now) << "the record is not valid";
+  EXPECT_NE(now->digest, before);
   replayed();
   EXPECT_EQ("I8", violated());
 }
