@@ -189,7 +189,7 @@ void Faults::to_node(const FaultEvent& event, Random& random) {
       if (!may_lose_nvram(event.node)) return;
       say();
       node.power_off();
-      node.nvram().lose_everything();
+      if (node.nvram().persistent()) node.nvram().lose_everything();
       return later(event.lasts, [&node] { node.power_on(); });
     case Fault::pause_node:
       say();

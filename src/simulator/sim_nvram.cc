@@ -45,10 +45,8 @@ void SimNvram::lose_power(simulation::Random& random) {
 }
 
 void SimNvram::lose_everything() {
-  if (std::ranges::any_of(visible_, [](std::byte b) { return b != std::byte{0}; })) {
-    ++forgotten_;
-    before_loss_ = visible_;
-  }
+  ++forgotten_;
+  before_loss_ = visible_;
   std::ranges::fill(visible_, std::byte{0});
   std::ranges::fill(durable_, std::byte{0});
 }
