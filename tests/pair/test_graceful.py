@@ -55,10 +55,14 @@ class Graceful(scenario.Scenario):
         with self.load(urls) as load:
             url = self.pair.create_lun("red", "others", "64MiB")
             writes = [a for i in range(48) for a in ("-c", f"write -P {i + 1} {i}M 1M")]
+            sessions = pair_module.identity(self.red.status(), "red")["sessions"]
             client = subprocess.Popen(["qemu-io", "-f", "raw", "-t", "none", *writes, url],
                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT, text=True)
             self.addCleanup(client.kill)
+            # libiscsi gives up when its very first session is lost.
+            self.red.wait_status(lambda s: pair_module.identity(s, "red")["sessions"] > sessions, 20,
+                                 "qemu-io has a session")
             moves.planned(self.pair, load, self.red)
             out, _ = client.communicate(timeout=60 * self.pair.scale)
             self.assertEqual(client.returncode, 0, out)
