@@ -265,9 +265,9 @@ TEST_P(PoolModelTest, HoldsWhatWasApplied) {
   options.dirty_limit = GetParam() % 2 == 0 ? 1 << 20 : 4 << 20;
   options.volatile_cache = GetParam() % 7 != 0;
   RandomRun run(GetParam(), options);
-  run.run(1500);
-  EXPECT_GT(run.reads_checked, 50);
-  EXPECT_GT(run.recoveries, 3);
+  run.run(sanitized ? 400 : 1500);
+  EXPECT_GT(run.reads_checked, sanitized ? 10 : 50);
+  EXPECT_GT(run.recoveries, sanitized ? 0 : 3);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, PoolModelTest, testing::Range<std::uint64_t>(1, 33));

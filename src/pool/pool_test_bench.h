@@ -19,6 +19,13 @@
 
 namespace duet::pool {
 
+// Tests do less of everything under a sanitizer.
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 using filesystem::decode;
 using filesystem::encode;
 using filesystem::LunCreateRecord;

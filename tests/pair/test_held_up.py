@@ -12,7 +12,7 @@ import scenario
 
 DONE, FAILED, REFUSED, WAIT_OVER = 0, 1, 3, 4
 COUNTDOWN = 2  # s
-SLOW_MS = 3000
+SLOW_MS = 1500  # twice that is what the partner needs to warm up
 
 
 class HeldUp(scenario.Scenario):
