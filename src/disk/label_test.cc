@@ -143,20 +143,12 @@ TEST(Label, FieldsOutOfTheirRangeAreRefusedThoughTheChecksumIsRight) {
     std::size_t offset;
     std::uint8_t value;
   };
-  const Case cases[] = {{"owner", 48, 0},
-                        {"role", 49, 9},
-                        {"flags", 50, 0x81},
-                        {"name size", 51, 64},
-                        {"name size 0", 51, 0},
-                        {"name cut", 51, 3},
-                        {"redundancy", 58, 3},
-                        {"reserved", 59, 1},
-                        {"reserved", 63, 1},
-                        {"size", 64, 1},
-                        {"name", 88, '/'},
-                        {"behind the name", 151, 'x'},
-                        {"tail", 152, 1},
-                        {"last byte", 4095, 1}};
+  const Case cases[] = {
+      {"owner", 48, 0},      {"role", 49, 9},        {"flags", 50, 0x81},
+      {"name size", 51, 64}, {"name size 0", 51, 0}, {"name cut", 51, 3},
+      {"redundancy", 58, 3}, {"reserved", 59, 1},    {"reserved", 63, 1},
+      {"size", 64, 1},       {"name", 88, '/'},      {"behind the name", 151, 'x'},
+      {"tail", 152, 1},      {"last byte", 4095, 1}};
   for (const auto& c : cases) {
     auto block = encoded(example());
     block[c.offset] = static_cast<std::byte>(c.value);
