@@ -57,23 +57,20 @@ void Pool::read_more(const std::shared_ptr<Reading>& reading) {
     const std::uint64_t end = (reading->offset + reading->length + block_size - 1) / block_size;
     for (std::uint64_t number = reading->offset / block_size; number < end; ++number) {
       Reading::Part part;
+      part.base = zero_block();
       if (const DirtyBlock* dirty = file.dirty.find(number)) part.dirty = *dirty;
+      const bool zeroed = part.dirty.valid == 0 && file.dirty.zeroed(number);
+      const DirtyBlock* flushing = file.flushing.find(number);
       if (part.dirty.whole()) {
         part.base = part.dirty.slice;
-      } else if (part.dirty.valid == 0 && file.dirty.zeroed(number)) {
-        part.base = zero_block();
-      } else {
-        const DirtyBlock* flushing = file.flushing.find(number);
+      } else if (!zeroed && flushing != nullptr && flushing->whole()) {
+        part.base = flushing->slice;
+      } else if (!zeroed && (flushing != nullptr || !file.flushing.zeroed(number))) {
         if (flushing != nullptr) part.flushing = *flushing;
-        if (part.flushing.whole()) {
-          part.base = part.flushing.slice;
-        } else if (part.flushing.valid == 0 && file.flushing.zeroed(number)) {
-          part.base = zero_block();
-        } else if (auto pointer = resolve(file.root(), number); !pointer) {
-          if (missing_.empty()) error = pointer.error();
-        } else if (pointer->hole()) {
-          part.base = zero_block();
-        } else if (part.base = cached(*pointer); part.base.bytes.empty()) {
+        auto pointer = resolve(file.root(), number);
+        if (!pointer && missing_.empty()) error = pointer.error();
+        if (pointer && !pointer->hole()) part.base = cached(*pointer);
+        if (part.base.bytes.empty()) {
           reading->pointers.push_back(*pointer);
           part.read = reading->pointers.size();
         }
