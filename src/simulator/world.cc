@@ -74,8 +74,6 @@ World::World(WorldOptions options)
   interconnects_ = std::make_unique<Interconnects>(*outside_, random_, options_.sabotage);
   interconnects_->hardware = shape_.hardware_rdma;
   interconnects_->on_stray_write = [this](NodeId node) {
-    // Left out, its consequences are to be seen.
-    if (sabotage().without(Safeguard::window_closed)) return;
     violate("I3", fmt::format("the partner writes into the NVRAM of {}, whose window is closed",
                               config(node).name_of(node)));
   };
