@@ -62,6 +62,18 @@ void DirtyBlock::merge(std::uint32_t at, Bytes bytes) {
   valid |= sector_bits(at, bytes.size());
 }
 
+Slice DirtyBlock::over(const Slice& base) const {
+  if (whole()) return slice;
+  OwnedBuffer buffer = make_buffer(block_size);
+  std::ranges::copy(base.bytes, buffer.bytes.begin());
+  for (std::uint32_t i = 0; i < sectors_per_block; ++i) {
+    if ((valid >> i & 1) == 0) continue;
+    std::ranges::copy(slice.bytes.subspan(i * sector_size, sector_size),
+                      buffer.bytes.begin() + i * sector_size);
+  }
+  return buffer.slice();
+}
+
 DirtyBlock& DirtyFile::block(std::uint64_t number) {
   auto [it, added] =
       groups_[number / group_blocks].try_emplace(static_cast<std::uint32_t>(number % group_blocks));

@@ -28,6 +28,8 @@ struct DirtyBlock {
   void merge(std::uint32_t at, Bytes bytes);
   // A buffer with the present content that nobody else sees.
   void make_own();
+  // The whole block: its valid sectors, and what `base` has of the others. Empty: zeros.
+  Slice over(const Slice& base) const;
 };
 
 class DirtyFile {

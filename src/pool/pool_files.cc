@@ -18,18 +18,6 @@ std::string describe(FileKey key) {
          std::to_string(key.volume.value());
 }
 
-// The valid sectors of `over` on `base`.
-Slice overlay(const DirtyBlock& over, const Slice& base) {
-  OwnedBuffer buffer = make_buffer(block_size);
-  std::ranges::copy(base.bytes, buffer.bytes.begin());
-  for (std::uint32_t i = 0; i < sectors_per_block; ++i) {
-    if ((over.valid >> i & 1) == 0) continue;
-    std::ranges::copy(over.slice.bytes.subspan(i * sector_size, sector_size),
-                      buffer.bytes.begin() + i * sector_size);
-  }
-  return buffer.slice();
-}
-
 }  // namespace
 
 // ---- blocks in memory ----
@@ -150,9 +138,9 @@ Result<Slice> Pool::block_now(File& file, std::uint64_t number) {
         return not_in_memory();
       }
     }
-    if (flushing != nullptr) base = overlay(*flushing, base);
+    if (flushing != nullptr) base = flushing->over(base);
   }
-  return dirty == nullptr ? base : overlay(*dirty, base);
+  return dirty == nullptr ? base : dirty->over(base);
 }
 
 void Pool::forget_clean_files() {

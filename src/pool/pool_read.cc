@@ -128,13 +128,7 @@ void Pool::finish_reading(const std::shared_ptr<Reading>& reading) {
                Bytes(reading->buffer.bytes).subspan((part.read - 1) * block_size, block_size)};
     }
     for (const DirtyBlock* over : {&part.flushing, &part.dirty}) {
-      if (over->valid == 0 || over->whole()) continue;
-      DirtyBlock composed{0xff, std::move(block), nullptr};
-      for (std::uint32_t i = 0; i < sectors_per_block; ++i) {
-        if ((over->valid >> i & 1) == 0) continue;
-        composed.merge(i * sector_size, over->slice.bytes.subspan(i * sector_size, sector_size));
-      }
-      block = std::move(composed.slice);
+      if (over->valid != 0 && !over->whole()) block = over->over(block);
     }
     const std::uint64_t size = std::min<std::uint64_t>(block_size - at, left);
     block.bytes = block.bytes.subspan(at, size);

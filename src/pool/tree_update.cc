@@ -131,23 +131,6 @@ void TreeUpdate::replace(BlockPointer& slot, const Slice& block) {
   slot = host_.place(block, true);
 }
 
-namespace {
-
-// Its valid sectors over what was there before.
-Slice merged(const DirtyBlock& block, const Slice& base) {
-  if (block.whole()) return block.slice;
-  OwnedBuffer buffer = make_buffer(block_size);
-  if (!base.bytes.empty()) std::ranges::copy(base.bytes, buffer.bytes.begin());
-  for (std::uint32_t i = 0; i < sectors_per_block; ++i) {
-    if ((block.valid >> i & 1) == 0) continue;
-    std::ranges::copy(block.slice.bytes.subspan(i * sector_size, sector_size),
-                      buffer.bytes.begin() + i * sector_size);
-  }
-  return buffer.slice();
-}
-
-}  // namespace
-
 bool TreeUpdate::write_group(std::uint64_t group, const DirtyFile::Group& blocks,
                              std::size_t& budget) {
   Node* parent = node(1, group);
@@ -164,7 +147,7 @@ bool TreeUpdate::write_group(std::uint64_t group, const DirtyFile::Group& blocks
     BlockPointer& child = parent->children[slot];
     Slice base;
     if (!block.whole() && !child.hole()) base = host_.find(child);
-    replace(child, merged(block, base));
+    replace(child, block.over(base));
   }
   parent->changed = true;
   budget -= std::min(budget, blocks.size());
@@ -184,7 +167,7 @@ bool TreeUpdate::write_groups() {
         return false;
       }
     }
-    replace(root_.pointer, merged(block, base));
+    replace(root_.pointer, block.over(base));
     ++next_group_;
     return true;
   }
