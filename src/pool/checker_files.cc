@@ -290,7 +290,11 @@ void Checker::Impl::check_luns() {
 
 void Checker::Impl::check_parity() {
   if (!options_.parity) return finish({});
-  pool_.array_->scrub(options_.rate, [self = shared_from_this()](Result<std::uint64_t> found) {
+  // Of stripes that nobody uses the parity may be anything. The pool does not know them all.
+  const auto live = [self = shared_from_this()](raid::BlockAddress address) {
+    return self->used_.contains(address);
+  };
+  const auto found_wrong = [self = shared_from_this()](Result<std::uint64_t> found) {
     if (self->over()) return;
     if (!found) return self->finish(std::unexpected(found.error()));
     self->report_.mismatches = *found;
@@ -299,7 +303,8 @@ void Checker::Impl::check_parity() {
                     " stripes was wrong, and was repaired");
     }
     self->finish({});
-  });
+  };
+  pool_.array_->scrub(options_.rate, found_wrong, live);
 }
 
 }  // namespace duet::pool

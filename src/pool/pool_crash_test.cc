@@ -1,9 +1,9 @@
-// Every workload of one and two operations against power cuts: at every write of the disks (torn
-// and reordered), and a second one on the way up; then a check, and a comparison. By default some
-// cuts of each workload, chosen by its number; DUET_POOL_CRASHES=all takes all of them.
+// Every workload of one and two operations against power cuts: at every write of the disks, with
+// what is not durable there, not there, in part and out of order; and a second cut on the way up;
+// then a check, and a comparison. Sanitizers see some of the cuts; DUET_POOL_CRASHES=all takes all.
 #include <cstdlib>
 
-#include "pool/pool_test_world.h"
+#include "pool/pool_crash_bench.h"
 
 namespace duet::pool {
 namespace {
@@ -75,97 +75,83 @@ const std::vector<Step>& steps() {
   return all;
 }
 
-class PoolCrashTest : public testing::TestWithParam<int> {
- protected:
-  // What every workload finds: LUNs and files with data, snapshots of both volumes, changes since.
-  static void prepare(PoolTestWorld& world) {
-    world.bench.start();
-    ASSERT_TRUE(world.create_lun(300));
-    ASSERT_TRUE(world.write_lun(LunNumber(0), 0, 40960));
-    world.create_volume();
-    world.wait();
-    const VolumeId volume = named(world, VolumeKind::volume, false);
-    ASSERT_TRUE(world.create_file(volume));
-    ASSERT_TRUE(world.write_file(some_file(world), 0, 20480));
-    world.create_snapshot(first_volume);
-    world.wait();
-    world.create_snapshot(volume);
-    world.wait();
-    ASSERT_TRUE(world.write_lun(LunNumber(0), 4096, 8192));
-    ASSERT_TRUE(world.write_file(some_file(world), 4096, 4096));
-    ASSERT_TRUE(world.bench.flush());
-  }
-  // The workload, cut at a write; then up again, perhaps cut once more. False: it was not cut.
-  static bool run(const std::vector<const Step*>& workload, std::uint64_t cut, int kind) {
-    PoolTestBench::Options options;
-    options.protection = static_cast<raid::Protection>(kind % 3);
-    options.disks = 2 + static_cast<std::size_t>(kind % 3 == 2);
-    options.disk_size = 6 << 20;
-    options.seed = cut * 1009 + static_cast<std::uint64_t>(kind);
-    PoolTestWorld world(options);
-    prepare(world);
-    if (HasFatalFailure()) return false;
-    world.bench.power.cut_at(cut);
-    for (const Step* step : workload) {
-      if (!world.bench.power.on()) break;
-      const bool orders = world.has_orders();
-      Status status = step->make(world);
-      // What the first step has removed is missing to the second.
-      EXPECT_TRUE(status || orders || !world.bench.power.on() ||
-                  status.error().code == ErrorCode::not_found)
-          << step->name << ": " << status.error().message;
-    }
+// What every workload finds: LUNs and files with data, snapshots of both volumes, changes since.
+void prepare(PoolTestWorld& world) {
+  ASSERT_TRUE(world.create_lun(300));
+  ASSERT_TRUE(world.write_lun(LunNumber(0), 0, 40960));
+  world.create_volume();
+  world.wait();
+  const VolumeId volume = named(world, VolumeKind::volume, false);
+  ASSERT_TRUE(world.create_file(volume));
+  ASSERT_TRUE(world.write_file(some_file(world), 0, 20480));
+  world.create_snapshot(first_volume);
+  world.wait();
+  world.create_snapshot(volume);
+  world.wait();
+  ASSERT_TRUE(world.write_lun(LunNumber(0), 4096, 8192));
+  ASSERT_TRUE(world.write_file(some_file(world), 4096, 4096));
+}
+
+void run(PoolTestWorld& world, Recorder& recorder, const std::vector<const Step*>& workload,
+         bool in_the_middle) {
+  for (std::size_t i = 0; i < workload.size(); ++i) {
+    const bool orders = world.has_orders();
+    recorder.step([&] {
+      const Status status = workload[i]->make(world);
+      // What the first step has removed is missing to the second; what goes back is held.
+      EXPECT_TRUE(status || orders || status.error().code == ErrorCode::not_found)
+          << workload[i]->name << ": " << status.error().message;
+    });
+    if (!in_the_middle || i + 1 == workload.size()) continue;
+    // The second step comes while a consistency point has the first.
     world.bench.pool->start_consistency_point();
-    world.bench.scheduler.run_for(milliseconds(200));
-    const bool was_cut = !world.bench.power.on();
-    Epoch epoch(2);
-    up(world, epoch);
-    if (HasFatalFailure()) return was_cut;
-    // Again, in the point after the replay or on the way up from it.
-    world.bench.power.cut_at(1 + cut % 11);
-    world.bench.pool->start_consistency_point();
-    world.bench.scheduler.run_for(milliseconds(100));
-    up(world, epoch);
-    return was_cut;
+    world.bench.scheduler.run_for(milliseconds(6));
+    world.collect();
+    recorder.remember();
   }
-  static void up(PoolTestWorld& world, Epoch& epoch) {
-    world.crash();
-    world.bench.power.restore();
-    world.bench.power.cut_at(0);
-    epoch = epoch.next();
-    world.bench.start(epoch);
-    if (HasFatalFailure()) return;
-    world.look_what_happened();
-    if (HasFatalFailure()) return;
-    world.verify();
-    if (HasFatalFailure()) return;
-    ASSERT_EQ(world.bench.check(), "");
-  }
-};
+  world.bench.pool->start_consistency_point();
+  world.bench.scheduler.run_for(milliseconds(300));
+}
+
+class PoolCrashTest : public testing::TestWithParam<int> {};
 
 TEST_P(PoolCrashTest, WhateverWasCutIsThereOrIsNot) {
   const char* wish = std::getenv("DUET_POOL_CRASHES");
-  const bool all = wish != nullptr && std::string(wish) == "all";
+  const bool all = wish != nullptr ? std::string(wish) == "all" : !sanitized;
   const auto first = static_cast<std::size_t>(GetParam());
+  std::uint64_t workloads = 0;
   std::uint64_t cuts = 0;
-  for (std::size_t second = 0; second <= steps().size(); ++second) {  // the last: none
-    for (int kind = 0; kind < 3; ++kind) {
+  std::uint64_t states = 0;
+  for (const raid::Protection protection :
+       {raid::Protection::none, raid::Protection::single, raid::Protection::dual}) {
+    CrashExplorer explorer({protection, 2 + raid::parity_count(protection), false, {}, {}},
+                           prepare);
+    if (HasFailure()) return;
+    for (std::size_t second = 0; second <= steps().size(); ++second) {  // the last: none
       std::vector<const Step*> workload{&steps()[first]};
       if (second < steps().size()) workload.push_back(&steps()[second]);
-      const std::uint64_t stride = all ? 1 : sanitized ? 67 : 17;
-      std::uint64_t cut =
-          all ? 1 : 1 + (first * 7 + second * 3 + static_cast<std::uint64_t>(kind)) % stride;
-      for (bool more = true; more; cut += stride) {
-        std::string trace = "kind " + std::to_string(kind) + ", cut " + std::to_string(cut) + ":";
-        for (const Step* step : workload) trace += std::string(" ") + step->name;
-        SCOPED_TRACE(trace);
-        more = run(workload, cut, kind);
-        ++cuts;
-        if (HasFailure()) return;
-      }
+      std::string trace;
+      for (const Step* step : workload) trace += std::string(" ") + step->name;
+      const std::uint64_t seed = first * 1009 + second * 31 + static_cast<unsigned>(protection);
+      const bool in_the_middle = seed % 2 == 0;
+      SCOPED_TRACE("protection " + std::to_string(static_cast<int>(protection)) +
+                   (in_the_middle ? ", in the middle:" : ":") + trace);
+      CrashExplorer::Options how;
+      if (!all) how.stride = 67;
+      how.first_cut = seed % how.stride;
+      explorer.explore([&](PoolTestWorld& world,
+                           Recorder& recorder) { run(world, recorder, workload, in_the_middle); },
+                       how, seed);
+      ++workloads;
+      if (HasFailure()) return;
     }
+    cuts += explorer.cuts;
+    states += explorer.states;
   }
-  EXPECT_GT(cuts, 3 * steps().size());
+  std::printf("%llu workloads, %llu cuts, %llu states of the disks\n",
+              static_cast<unsigned long long>(workloads), static_cast<unsigned long long>(cuts),
+              static_cast<unsigned long long>(states));
+  EXPECT_GT(cuts, workloads);
 }
 
 INSTANTIATE_TEST_SUITE_P(First, PoolCrashTest, testing::Range(0, static_cast<int>(steps().size())));

@@ -3,11 +3,14 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,9 +57,16 @@ class PoolTestBench {
     std::uint64_t dirty_limit = 4 << 20;
     std::uint64_t read_cache = 256 << 10;
     bool volatile_cache = true;
+    bool nvram = false;  // takes the records of the stripe journal
     std::uint64_t seed = 1;
+    std::vector<simulation::DiskImage> images;  // what is on the disks; none: a new pool
+    std::set<std::size_t> absent;               // disks that are not at hand
   };
-  explicit PoolTestBench(Options options) : options_(options), random_(options.seed) {
+  explicit PoolTestBench(const Options& options) : options_(options), random_(options.seed) {
+    // Let the next bench have the memory of the last.
+    static const int reuse =
+        mallopt(M_MMAP_THRESHOLD, 64 << 20) + mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    static_cast<void>(reuse);
     for (std::size_t i = 0; i < options_.disks; ++i) {
       simulation::FakeMedium::Options medium;
       medium.name = "disk" + std::to_string(i);
@@ -67,6 +77,8 @@ class PoolTestBench {
     }
     for (std::size_t i = 0; i < pool_id.size(); ++i) pool_id[i] = static_cast<std::uint8_t>(i);
     connect();
+    for (std::size_t i = 0; i < options_.images.size(); ++i) media[i]->load(options_.images[i]);
+    if (!options_.images.empty()) return;
     auto layout = plan_layout(disks(), options_.protection, options_.spares);
     EXPECT_TRUE(layout) << layout.error().message;
     EXPECT_TRUE(wait(
@@ -83,11 +95,14 @@ class PoolTestBench {
   std::vector<Pool::Disk> disks() {
     std::vector<Pool::Disk> all;
     for (std::size_t i = 0; i < paths.size(); ++i) {
-      DiskId id;
-      id.bytes[0] = static_cast<std::uint8_t>(i + 1);
-      all.push_back({paths[i].get(), id, {8192, options_.disk_size - 8192}});
+      if (!options_.absent.contains(i)) all.push_back(disk(i));
     }
     return all;
+  }
+  Pool::Disk disk(std::size_t i) {
+    DiskId id;
+    id.bytes[0] = static_cast<std::uint8_t>(i + 1);
+    return {paths[i].get(), id, {8192, options_.disk_size - 8192}};
   }
 
   // Waits for an operation with a Done<void>.
@@ -108,10 +123,19 @@ class PoolTestBench {
     pool_options.disks = disks();
     pool_options.dirty_limit = options_.dirty_limit;
     pool_options.read_cache = options_.read_cache;
+    if (options_.nvram) {
+      pool_options.journal = [this](std::vector<std::byte> record, ports::Done<void> done) {
+        stripe_records.push_back(copy_to_slice(record));
+        note_progress();
+        scheduler.post([done = std::move(done)]() mutable { done({}); });
+      };
+    }
     pool = std::make_unique<Pool>(scheduler, std::move(pool_options));
+    pool->on_stripe_records([this](const LogPosition&) { return stripe_records; });
     pool->on_consistency_point([this](const LogPosition& position) {
       EXPECT_GE(position.sequence, contained);
       contained = position.sequence;
+      note_progress();
     });
     pool->on_fenced([this](const std::string&) { fenced = true; });
     return wait([&](auto done) { pool->open(std::move(done)); });
@@ -156,6 +180,7 @@ class PoolTestBench {
             const LogPosition position = next_position();
             log.emplace_back(position, LogRecord{});
             operations[position.sequence] = operation;
+            note_progress();
             pool->skip(position);
             return status;
           },
@@ -184,6 +209,7 @@ class PoolTestBench {
   Status submit(const LogRecord& record) {
     if (auto status = pool->admit(record); !status) return status;
     log.emplace_back(next_position(), record);
+    note_progress();
     apply_to_model(record);
     return pool->apply(log.back().first, record);
   }
@@ -231,13 +257,28 @@ class PoolTestBench {
       EXPECT_EQ(info.name, expected.name);
       EXPECT_EQ(info.size, expected.bytes.size());
       EXPECT_EQ(info.reservations, expected.reservations);
-      auto bytes = read(info.number, 0, info.size);
-      ASSERT_TRUE(bytes) << bytes.error().message;
-      ASSERT_TRUE(*bytes == expected.bytes)
-          << "LUN " << info.name << " differs at " << differs(*bytes, expected.bytes);
+      std::optional<Result<std::vector<Slice>>> result;
+      pool->read(info.number, 0, info.size, [&](auto r) { result = std::move(r); });
+      ASSERT_TRUE(scheduler.run_until([&] { return result.has_value(); })) << "no answer";
+      ASSERT_TRUE(*result) << result->error().message;
+      const auto difference = differs(**result, expected.bytes);
+      ASSERT_FALSE(difference) << "LUN " << info.name << " differs at " << *difference;
     }
   }
-  static std::size_t differs(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
+  // Where what was read is not what it should be.
+  static std::optional<std::size_t> differs(const std::vector<Slice>& slices, Bytes expected) {
+    std::size_t at = 0;
+    for (const Slice& slice : slices) {
+      const Bytes part = slice.bytes;
+      if (part.size() > expected.size() - at) return expected.size();
+      if (std::memcmp(part.data(), expected.data() + at, part.size()) != 0) {
+        return at + differs(part, expected.subspan(at, part.size()));
+      }
+      at += part.size();
+    }
+    return at == expected.size() ? std::optional<std::size_t>() : at;
+  }
+  static std::size_t differs(Bytes a, Bytes b) {
     return static_cast<std::size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
   }
   Result<std::vector<std::byte>> read(LunNumber lun, std::uint64_t offset, std::uint64_t size) {
@@ -289,6 +330,8 @@ class PoolTestBench {
     }
   }
 
+  const Options& options() const { return options_; }
+
   simulation::SimulatedScheduler scheduler;
   simulation::PowerSupply power;
   std::vector<std::unique_ptr<simulation::FakeMedium>> media;
@@ -298,11 +341,17 @@ class PoolTestBench {
   std::vector<std::pair<LogPosition, LogRecord>> log;
   std::map<LogSequence, Operation> operations;  // what is not a record of a LUN
   Model model;
-  LogSequence contained;  // the log is free up to here
+  LogSequence contained;              // the log is free up to here
+  std::vector<Slice> stripe_records;  // in the NVRAM
+  std::function<void()> on_progress;  // the log, or what is contained of it, has changed
   CheckReport last_check;
   bool fenced = false;
 
  private:
+  void note_progress() {
+    if (on_progress) on_progress();
+  }
+
   Options options_;
   simulation::Random random_;
 };

@@ -172,10 +172,12 @@ class PoolTestWorld {
     std::string name;              // of what is made
     std::vector<FileCopies> seen;  // of a snapshot: one of them it shows
     std::optional<Result<VolumeId>> result;
+    int number = 0;
+    bool required = false;  // after a crash: it was done, so it has happened
   };
   void create_volume() {
     Order& order = begin(Order::Kind::create, {});
-    bench.pool->create_volume(order.name, [&order](auto r) { order.result = std::move(r); });
+    bench.pool->create_volume(order.name, settles(order));
   }
   void create_snapshot(VolumeId volume) {
     Order& order = begin(Order::Kind::snapshot, volume);
@@ -185,13 +187,11 @@ class PoolTestWorld {
         order.seen.push_back(volumes.at(o.back_to).files);
       }
     }
-    bench.pool->create_snapshot(volume, order.name, 0,
-                                [&order](auto r) { order.result = std::move(r); });
+    bench.pool->create_snapshot(volume, order.name, 0, settles(order));
   }
   void create_clone(VolumeId snapshot) {
     Order& order = begin(Order::Kind::clone, snapshot);
-    bench.pool->create_clone(snapshot, order.name,
-                             [&order](auto r) { order.result = std::move(r); });
+    bench.pool->create_clone(snapshot, order.name, settles(order));
   }
   void remove_volume(VolumeId volume) {
     Order& order = begin(Order::Kind::remove_volume, volume);
@@ -263,26 +263,63 @@ class PoolTestWorld {
       const VolumeReport* by_name =
           find([&](const VolumeReport& r) { return r.name == order.name; });
       const VolumeReport* by_id = find([&](const VolumeReport& r) { return r.id == order.about; });
+      bool seen = false;
       switch (order.kind) {
         case Order::Kind::create:
         case Order::Kind::snapshot:
         case Order::Kind::clone:
-          if (by_name != nullptr) happened(order, by_name->id);
+          seen = by_name != nullptr;
           break;
         case Order::Kind::remove_volume:
-          if (by_id == nullptr) happened(order, {});
+          seen = by_id == nullptr;
           break;
         case Order::Kind::remove_snapshot:
-          if (by_id == nullptr || by_id->deleting) happened(order, {});
+          seen = by_id == nullptr || by_id->deleting;
           break;
         case Order::Kind::restore:
-          if (!same(order.about, volumes.at(order.about).files)) happened(order, {});
+          seen = order.required || !same(order.about, volumes.at(order.about).files);
           break;
       }
+      ASSERT_TRUE(seen || !order.required)
+          << "what was done is undone: order " << static_cast<int>(order.kind);
+      if (seen) happened(order, by_name == nullptr ? VolumeId{} : by_name->id);
       if (testing::Test::HasFatalFailure()) return;
     }
   }
 
+  // ---- going on elsewhere ----
+  // What a world remembers; its disks are not part of it.
+  struct Memory {
+    Model model;
+    std::vector<std::pair<LogPosition, LogRecord>> log;
+    std::map<LogSequence, PoolTestBench::Operation> operations;
+    LogSequence contained;
+    std::vector<Slice> stripe_records;
+    std::map<VolumeId, VolumeCopy> volumes;
+    std::map<LunNumber, InodeNumber> luns;
+    int names = 0;
+    std::list<Order> orders;
+  };
+  Memory memory() const {
+    return {bench.model, bench.log, bench.operations, bench.contained, bench.stripe_records,
+            volumes,     luns,      names_,           orders_};
+  }
+  // Of another world that crashed; its orders are now to be looked for. What is large is moved to
+  // and fro.
+  void recall(Memory& memory) {
+    exchange(memory);
+    bench.contained = memory.contained;
+    bench.stripe_records = memory.stripe_records;
+    volumes = memory.volumes;
+    luns = memory.luns;
+    names_ = memory.names;
+    interrupted_.assign(memory.orders.begin(), memory.orders.end());
+  }
+  void exchange(Memory& memory) {
+    std::swap(bench.model, memory.model);
+    std::swap(bench.log, memory.log);
+    std::swap(bench.operations, memory.operations);
+  }
   // ---- comparing ----
   void verify() {
     bench.verify();
@@ -304,11 +341,12 @@ class PoolTestWorld {
     difference_.clear();
     for (const auto& [number, copy] : files) {
       auto bytes = read({volume, number}, copy->bytes.size());
+      std::optional<std::size_t> differs;
+      if (bytes) differs = PoolTestBench::differs(bytes->first, copy->bytes);
       if (!bytes) {
         difference_ = "inode " + std::to_string(number.value()) + ": " + bytes.error().message;
-      } else if (bytes->first != copy->bytes) {
-        difference_ = "inode " + std::to_string(number.value()) + " at " +
-                      std::to_string(PoolTestBench::differs(bytes->first, copy->bytes));
+      } else if (differs) {
+        difference_ = "inode " + std::to_string(number.value()) + " at " + std::to_string(*differs);
       } else if (bytes->second.size != copy->bytes.size()) {
         difference_ = "size of inode " + std::to_string(number.value());
       } else if (bytes->second.mode != copy->mode) {
@@ -318,8 +356,8 @@ class PoolTestWorld {
     }
     return true;
   }
-  Result<std::pair<std::vector<std::byte>, Inode>> read(FileKey file, std::uint64_t size) {
-    std::pair<std::vector<std::byte>, Inode> found;
+  Result<std::pair<std::vector<Slice>, Inode>> read(FileKey file, std::uint64_t size) {
+    std::pair<std::vector<Slice>, Inode> found;
     auto status = bench.wait([&](auto done) {
       bench.pool->run(
           [&](filesystem::View& view) -> Status {
@@ -338,26 +376,34 @@ class PoolTestWorld {
       return fail(ErrorCode::timed_out, "no answer");
     }
     if (!*result) return std::unexpected(result->error());
-    found.first = PoolTestBench::join(**result);
+    found.first = std::move(**result);
     return found;
   }
 
   PoolTestBench bench;
   std::map<VolumeId, VolumeCopy> volumes;  // and snapshots
   std::map<LunNumber, InodeNumber> luns;
+  std::function<void(int order, bool done)> on_answer;
 
  private:
   Order& begin(Order::Kind kind, VolumeId about) {
-    orders_.push_back({kind, about, {}, "v" + std::to_string(++names_), {}, {}});
-    return orders_.back();
+    Order& order = orders_.emplace_back();
+    order.kind = kind;
+    order.about = about;
+    order.name = "v" + std::to_string(++names_);
+    order.number = names_;
+    return order;
   }
-  static ports::Done<void> told(Order& order) {
-    return [&order](Status status) {
-      if (status) {
-        order.result = VolumeId{};
-      } else {
-        order.result = std::unexpected(status.error());
-      }
+  ports::Done<VolumeId> settles(Order& order) {
+    return [this, &order](Result<VolumeId> result) {
+      if (on_answer) on_answer(order.number, result.has_value());
+      order.result = std::move(result);
+    };
+  }
+  ports::Done<void> told(Order& order) {
+    return [settle = settles(order)](Status status) mutable {
+      if (!status) return settle(std::unexpected(status.error()));
+      settle(VolumeId{});
     };
   }
   void happened(const Order& order, VolumeId made) {

@@ -156,8 +156,9 @@ class Array {
   Progress rebuild_progress() const;
   // Compares parity of all stripes with live blocks; repairs parity when all blocks can be read.
   // (Checksums of blocks are verified by reading them: the owner walks them.) Error: busy (one is
-  // running), cancelled.
-  void scrub(std::uint64_t rate, ports::Done<std::uint64_t> mismatches);
+  // running), cancelled. `live`: instead of the owner's, if it knows better which stripes matter.
+  void scrub(std::uint64_t rate, ports::Done<std::uint64_t> mismatches,
+             std::function<bool(BlockAddress)> live = nullptr);
   Progress scrub_progress() const;
 
   // Ends everything; nothing is written after it.

@@ -269,7 +269,8 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   // In ascending order.
   void lock_rows(std::uint16_t group, std::uint64_t from, std::uint64_t to, ports::Task then);
   void unlock_rows(std::uint16_t group, std::uint64_t from, std::uint64_t to);
-  bool row_live(const GroupColumns& of, std::uint64_t row) const;
+  static bool row_live(const GroupColumns& of, std::uint64_t row,
+                       const std::function<bool(BlockAddress)>& live);
 
   // ---- array_scrub.cc ----
   struct Scrub {
@@ -280,9 +281,11 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
     std::uint64_t end = 0;     // of the step under way
     std::uint64_t passed = 0;  // blocks of the groups before
     std::uint64_t mismatches = 0;
+    std::function<bool(BlockAddress)> live;
     Instant begin{};
   };
-  void start_scrub(std::uint64_t rate, ports::Done<std::uint64_t> done);
+  void start_scrub(std::uint64_t rate, ports::Done<std::uint64_t> done,
+                   std::function<bool(BlockAddress)> live);
   void scrub_rows();
   void scrub_locked(const Columns& of);
   void scrub_row(const Columns& of, std::uint64_t row, const StripeImage& image,

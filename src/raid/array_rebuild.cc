@@ -18,9 +18,10 @@ void Array::Impl::start_rebuilds() {
   }
 }
 
-bool Array::Impl::row_live(const GroupColumns& of, std::uint64_t row) const {
+bool Array::Impl::row_live(const GroupColumns& of, std::uint64_t row,
+                           const std::function<bool(BlockAddress)>& live) {
   for (std::uint32_t column = 0; column < of.geometry.data; ++column) {
-    if (owner.live(BlockAddress(of.members[column], row))) return true;
+    if (live(BlockAddress(of.members[column], row))) return true;
   }
   return false;
 }
@@ -84,7 +85,8 @@ void Array::Impl::rebuild_rows(const std::shared_ptr<Rebuild>& rebuild) {
   rebuild->of = groups[rebuild->group];
   const std::uint64_t blocks = rebuild->of->blocks;
   const std::uint64_t look_to = std::min(blocks, rebuild->row + rows_per_look);
-  while (rebuild->row < look_to && !row_live(*rebuild->of, rebuild->row)) ++rebuild->row;
+  while (rebuild->row < look_to && !row_live(*rebuild->of, rebuild->row, owner.live))
+    ++rebuild->row;
   auto& valid = members[rebuild->member].valid;
   valid = std::max(valid, rebuild->row);
   auto self = shared_from_this();
@@ -113,7 +115,7 @@ void Array::Impl::rebuild_locked(const std::shared_ptr<Rebuild>& rebuild) {
     const ColumnMask torn = open == states[rebuild->group].open.end() ? 0 : open->second.torn;
     // The next write of a torn stripe brings its parity and its torn columns.
     const bool comes = torn != 0 && (bit & (torn | rebuild->of->geometry.parity_mask())) != 0;
-    if (comes || !row_live(*rebuild->of, row)) continue;
+    if (comes || !row_live(*rebuild->of, row, owner.live)) continue;
     read_stripe(rebuild->of, stripe_key(rebuild->group, row), bit, bit,
                 [self, rebuild, join, row, column](Result<StripeImage> image) {
                   self->rebuild_row(*rebuild, row, column, std::move(image), join);

@@ -3,8 +3,9 @@
 
 namespace duet::raid {
 
-void Array::scrub(std::uint64_t rate, ports::Done<std::uint64_t> mismatches) {
-  impl_->start_scrub(rate, std::move(mismatches));
+void Array::scrub(std::uint64_t rate, ports::Done<std::uint64_t> mismatches,
+                  std::function<bool(BlockAddress)> live) {
+  impl_->start_scrub(rate, std::move(mismatches), std::move(live));
 }
 
 Progress Array::scrub_progress() const {
@@ -16,9 +17,11 @@ Progress Array::scrub_progress() const {
   return progress;
 }
 
-void Array::Impl::start_scrub(std::uint64_t rate, ports::Done<std::uint64_t> done) {
+void Array::Impl::start_scrub(std::uint64_t rate, ports::Done<std::uint64_t> done,
+                              std::function<bool(BlockAddress)> live) {
   auto next = std::make_shared<Scrub>();
   next->rate = rate;
+  next->live = live ? std::move(live) : owner.live;
   const auto id = begin([next, done = std::move(done)](Result<void> status) mutable {
     if (!status) return done(std::unexpected(status.error()));
     done(next->mismatches);
@@ -46,7 +49,7 @@ void Array::Impl::scrub_rows() {
   const bool worth =
       of->geometry.parity != 0 && readable_columns(*of, of->blocks - 1) == of->geometry.all();
   if (!worth) scrub->row = of->blocks;
-  while (scrub->row < look_to && !row_live(*of, scrub->row)) ++scrub->row;
+  while (scrub->row < look_to && !row_live(*of, scrub->row, scrub->live)) ++scrub->row;
   if (scrub->row == of->blocks) {
     scrub->passed += of->blocks;
     ++scrub->group;
@@ -65,7 +68,7 @@ void Array::Impl::scrub_locked(const Columns& of) {
   for (std::uint64_t row = scrub->row; row < scrub->end; ++row) {
     auto open = states[scrub->group].open.find(row);
     const bool torn = open != states[scrub->group].open.end() && open->second.torn != 0;
-    if (torn || !row_live(*of, row)) continue;
+    if (torn || !row_live(*of, row, scrub->live)) continue;
     read_stripe(of, stripe_key(scrub->group, row), of->geometry.all(), 0,
                 [self, of, join, row](Result<StripeImage> image) {
                   if (image) self->scrub_row(of, row, *image, join);

@@ -9,13 +9,21 @@ namespace duet::simulation {
 namespace {
 
 constexpr std::uint64_t sector = 512;
+constexpr std::uint64_t page_sectors = DiskImage::page_size / sector;
 
-std::vector<std::byte> join(const std::vector<Slice>& data) {
-  std::vector<std::byte> joined;
+std::uint64_t total_size(const std::vector<Slice>& data) {
+  std::uint64_t size = 0;
+  for (const Slice& slice : data) size += slice.bytes.size();
+  return size;
+}
+Slice join(const std::vector<Slice>& data, std::uint64_t size) {
+  auto joined = make_buffer(size);
+  std::uint64_t at = 0;
   for (const Slice& slice : data) {
-    joined.insert(joined.end(), slice.bytes.begin(), slice.bytes.end());
+    std::ranges::copy(slice.bytes, joined.bytes.subspan(at).begin());
+    at += slice.bytes.size();
   }
-  return joined;
+  return joined.slice();
 }
 
 bool all_registrants(ports::ReservationType type) {
@@ -74,18 +82,21 @@ std::unique_ptr<FakeDisk> FakeMedium::connect() {
 void FakeMedium::power_cut() {
   if (!powered_) return;
   powered_ = false;
-  for (const auto& [number, sector_bytes] : cache_) {
-    if (random_.chance(1, 2))
-      std::ranges::copy(sector_bytes,
-                        bytes_.begin() + static_cast<std::ptrdiff_t>(number * sector));
+  for (const auto& [page, cached] : cache_) {
+    for (std::uint64_t i = 0; i < page_sectors; ++i) {
+      if ((cached.sectors >> i & 1) == 0 || !random_.chance(1, 2)) continue;
+      bytes_.write(page * DiskImage::page_size + i * sector,
+                   Bytes(cached.bytes).subspan(i * sector, sector));
+    }
   }
   cache_.clear();
   // Each write in flight may have landed in part: none, some or all of its sectors.
   for (const auto& [id, operation] : in_flight_) {
-    std::uint64_t odds = random_.below(5);
-    for (std::uint64_t at = 0; at < operation.data.size(); at += sector) {
-      if (random_.chance(odds, 4)) {
-        store(operation.offset + at, Bytes(operation.data).subspan(at, sector), true);
+    const std::uint64_t odds = random_.below(5);
+    std::uint64_t offset = operation.offset;
+    for (const Slice& slice : operation.data) {
+      for (std::uint64_t at = 0; at < slice.bytes.size(); at += sector, offset += sector) {
+        if (random_.chance(odds, 4)) store(offset, slice.bytes.subspan(at, sector), true);
       }
     }
   }
@@ -104,39 +115,75 @@ void FakeMedium::power_restore() {
   }
 }
 
+void FakeMedium::load(DiskImage image) {
+  ASSERT(image.size() == options_.size && in_flight_.empty());
+  cache_.clear();
+  bytes_ = std::move(image);
+}
+
 std::vector<std::byte> FakeMedium::peek(std::uint64_t offset, std::uint64_t size) const {
-  std::vector<std::byte> seen(bytes_.begin() + static_cast<std::ptrdiff_t>(offset),
-                              bytes_.begin() + static_cast<std::ptrdiff_t>(offset + size));
-  for (auto it = cache_.lower_bound(offset / sector);
-       it != cache_.end() && it->first * sector < offset + size; ++it) {
-    for (std::uint64_t i = 0; i < sector; ++i) {
-      std::uint64_t at = it->first * sector + i;
-      if (at >= offset && at < offset + size) seen[at - offset] = it->second[i];
-    }
-  }
+  std::vector<std::byte> seen(size);
+  look(offset, seen);
   return seen;
 }
 
-void FakeMedium::poke(std::uint64_t offset, Bytes bytes) {
-  ASSERT(offset <= bytes_.size() && bytes.size() <= bytes_.size() - offset);
-  flush();
-  std::ranges::copy(bytes, bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
+void FakeMedium::look(std::uint64_t offset, MutableBytes into) const {
+  bytes_.read(offset, into);
+  for (auto it = cache_.lower_bound(offset / DiskImage::page_size);
+       it != cache_.end() && it->first * DiskImage::page_size < offset + into.size(); ++it) {
+    for (std::uint64_t i = 0; i < page_sectors; ++i) {
+      if ((it->second.sectors >> i & 1) == 0) continue;
+      const std::uint64_t begin = it->first * DiskImage::page_size + i * sector;
+      const std::uint64_t from = std::max(begin, offset);
+      const std::uint64_t to = std::min(begin + sector, offset + into.size());
+      if (from >= to) continue;
+      std::ranges::copy(Bytes(it->second.bytes).subspan(from % DiskImage::page_size, to - from),
+                        into.subspan(from - offset).begin());
+    }
+  }
 }
 
-void FakeMedium::start(FakeDisk* path, DiskOperation operation, std::uint64_t offset,
-                       std::uint64_t size, std::vector<std::byte> data,
-                       std::function<void(Status)> finish) {
-  std::uint64_t id = ++last_operation_;
+void FakeMedium::poke(std::uint64_t offset, Bytes bytes) {
+  flush();
+  bytes_.write(offset, bytes);
+}
+
+void FakeMedium::start(InFlight operation, std::uint64_t size) {
+  const std::uint64_t id = ++last_operation_;
   Duration time(random_.below(static_cast<std::uint64_t>(options_.latency_max.count()) + 1));
-  if (latency) time = latency(operation, offset, size).value_or(time);
-  auto timer = scheduler_.at(scheduler_.now() + time, [this, id] {
-    auto node = in_flight_.extract(id);
-    node.mapped().finish({});
-  });
-  in_flight_.emplace(id, InFlight{path, offset, std::move(data), std::move(finish), timer});
-  std::size_t writes = 0;
-  for (const auto& [number, other] : in_flight_) writes += other.data.empty() ? 0 : 1;
-  writes_in_flight_max_ = std::max(writes_in_flight_max_, writes);
+  if (latency) time = latency(operation.operation, operation.offset, size).value_or(time);
+  operation.timer = scheduler_.at(scheduler_.now() + time, [this, id] { complete(id); });
+  if (operation.operation == DiskOperation::write) {
+    writes_in_flight_max_ = std::max(writes_in_flight_max_, ++writes_in_flight_);
+  }
+  ++operation.path->in_flight_;
+  if (watch && operation.operation != DiskOperation::read) {
+    watch({id, false, operation.operation == DiskOperation::flush, operation.durable,
+           operation.offset, operation.data});
+  }
+  in_flight_.emplace(id, std::move(operation));
+}
+
+void FakeMedium::complete(std::uint64_t id) {
+  auto node = in_flight_.extract(id);
+  InFlight& ended = node.mapped();
+  --ended.path->in_flight_;
+  switch (ended.operation) {
+    case DiskOperation::read:
+      if (!ended.into.empty()) look(ended.offset, ended.into);
+      break;
+    case DiskOperation::write:
+      --writes_in_flight_;
+      store(ended.offset, ended.data, ended.durable);
+      break;
+    case DiskOperation::flush:
+      flush();
+      break;
+  }
+  if (watch && ended.operation != DiskOperation::read) {
+    watch({id, true, ended.operation == DiskOperation::flush, ended.durable, ended.offset, {}});
+  }
+  ended.done({});
 }
 
 void FakeMedium::abort(FakeDisk* path, ErrorCode code) {
@@ -146,29 +193,57 @@ void FakeMedium::abort(FakeDisk* path, ErrorCode code) {
       continue;
     }
     scheduler_.cancel(it->second.timer);
-    scheduler_.post([finish = std::move(it->second.finish), code, name = options_.name] {
-      finish(fail(code, name + ": aborted"));
+    scheduler_.post([done = std::move(it->second.done), code, name = options_.name]() mutable {
+      done(fail(code, name + ": aborted"));
     });
+    if (it->second.operation == DiskOperation::write) --writes_in_flight_;
     it = in_flight_.erase(it);
+  }
+  path->in_flight_ = 0;
+}
+
+void FakeMedium::store(std::uint64_t offset, const std::vector<Slice>& data, bool durable) {
+  for (const Slice& slice : data) {
+    store(offset, slice.bytes, durable);
+    offset += slice.bytes.size();
   }
 }
 
 void FakeMedium::store(std::uint64_t offset, Bytes data, bool durable) {
-  for (std::uint64_t at = 0; at < data.size(); at += sector) {
-    Bytes bytes = data.subspan(at, sector);
-    std::uint64_t number = (offset + at) / sector;
-    if (durable || !options_.volatile_cache) {
-      cache_.erase(number);
-      std::ranges::copy(bytes, bytes_.begin() + static_cast<std::ptrdiff_t>(number * sector));
+  const bool through = durable || !options_.volatile_cache;
+  if (through) bytes_.write(offset, data);
+  if (through && cache_.empty()) return;
+  while (!data.empty()) {
+    const std::uint64_t page = offset / DiskImage::page_size;
+    const std::uint64_t at = offset % DiskImage::page_size;
+    const std::uint64_t part = std::min<std::uint64_t>(data.size(), DiskImage::page_size - at);
+    const auto sectors =
+        static_cast<std::uint8_t>(((1u << (part + sector - 1) / sector) - 1) << at / sector);
+    if (through) {
+      auto cached = cache_.find(page);
+      if (cached != cache_.end()) {
+        cached->second.sectors &= static_cast<std::uint8_t>(~sectors);
+        if (cached->second.sectors == 0) cache_.erase(cached);
+      }
     } else {
-      cache_[number].assign(bytes.begin(), bytes.end());
+      CachedPage& cached = cache_[page];
+      cached.sectors |= sectors;
+      std::ranges::copy(data.first(part), cached.bytes.begin() + static_cast<std::ptrdiff_t>(at));
     }
+    offset += part;
+    data = data.subspan(part);
   }
 }
 
 void FakeMedium::flush() {
-  for (const auto& [number, bytes] : cache_) {
-    std::ranges::copy(bytes, bytes_.begin() + static_cast<std::ptrdiff_t>(number * sector));
+  for (const auto& [page, cached] : cache_) {
+    const bool whole = cached.sectors == 0xff;
+    const std::uint64_t step = whole ? page_sectors : 1;
+    for (std::uint64_t i = 0; i < page_sectors; i += step) {
+      if ((cached.sectors >> i & 1) == 0) continue;
+      bytes_.write(page * DiskImage::page_size + i * sector,
+                   Bytes(cached.bytes).subspan(i * sector, step * sector));
+    }
   }
   cache_.clear();
 }
@@ -216,7 +291,8 @@ void FakeDisk::disconnect() {
   connected_ = false;
   // What was in flight on the lost path may still have happened.
   for (const auto& [id, operation] : medium_.in_flight_) {
-    if (operation.path == this && !operation.data.empty() && medium_.random_.chance(1, 2)) {
+    if (operation.path == this && operation.operation == DiskOperation::write &&
+        medium_.random_.chance(1, 2)) {
       medium_.store(operation.offset, operation.data, false);
     }
   }
@@ -232,9 +308,7 @@ void FakeDisk::reconnect() {
 std::optional<Error> FakeDisk::refuse(DiskOperation operation, std::uint64_t offset,
                                       std::uint64_t size) {
   if (!connected()) return Error{ErrorCode::disconnected, name() + ": no path"};
-  std::size_t under_way = 0;
-  for (const auto& [id, other] : medium_.in_flight_) under_way += other.path == this ? 1 : 0;
-  if (under_way >= medium_.options_.queue_depth)
+  if (in_flight_ >= medium_.options_.queue_depth)
     return Error{ErrorCode::busy, name() + ": queue full"};
   const std::uint64_t mask = geometry_.block_size - 1;
   if ((offset & mask) != 0 || (size & mask) != 0 || offset > geometry_.size ||
@@ -252,53 +326,45 @@ std::optional<Error> FakeDisk::refuse(DiskOperation operation, std::uint64_t off
 }
 
 void FakeDisk::read(std::uint64_t offset, MutableBytes into, ports::Done<void> done) {
-  auto shared = std::make_shared<ports::Done<void>>(std::move(done));
   if (auto error = refuse(DiskOperation::read, offset, into.size())) {
-    medium_.scheduler_.post([shared, e = *error] { (*shared)(std::unexpected(e)); });
-    return;
+    return refused(std::move(*error), std::move(done));
   }
   // A disk may take the data at any time until it answers: by chance, at the beginning or the end.
-  auto early = std::make_shared<std::vector<std::byte>>();
-  if (medium_.random_.chance(1, 2)) *early = medium_.peek(offset, into.size());
-  medium_.start(this, DiskOperation::read, offset, into.size(), {},
-                [this, offset, into, early, shared](Status status) {
-                  if (status) {
-                    if (early->empty()) *early = medium_.peek(offset, into.size());
-                    std::ranges::copy(*early, into.begin());
-                  }
-                  (*shared)(std::move(status));
-                });
+  const bool early = medium_.random_.chance(1, 2);
+  if (early) medium_.look(offset, into);
+  const std::uint64_t size = into.size();
+  if (early) into = {};
+  medium_.start({this, DiskOperation::read, false, offset, {}, into, std::move(done), {}}, size);
 }
 
 void FakeDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable,
                      ports::Done<void> done) {
-  auto shared = std::make_shared<ports::Done<void>>(std::move(done));
-  std::vector<std::byte> bytes = join(data);
-  if (auto error = refuse(DiskOperation::write, offset, bytes.size())) {
-    medium_.scheduler_.post([shared, e = *error] { (*shared)(std::unexpected(e)); });
-    return;
+  const std::uint64_t size = total_size(data);
+  if (auto error = refuse(DiskOperation::write, offset, size)) {
+    return refused(std::move(*error), std::move(done));
   }
-  medium_.bytes_written_ += bytes.size();
-  auto copy = std::make_shared<std::vector<std::byte>>(bytes);
-  medium_.start(this, DiskOperation::write, offset, copy->size(), std::move(bytes),
-                [this, offset, durable, copy, shared](Status status) {
-                  if (status) medium_.store(offset, *copy, durable);
-                  (*shared)(std::move(status));
-                });
+  medium_.bytes_written_ += size;
+  if (std::ranges::any_of(data, [](const Slice& s) { return s.bytes.size() % sector != 0; })) {
+    data = {join(data, size)};
+  }
+  medium_.start(
+      {this, DiskOperation::write, durable, offset, std::move(data), {}, std::move(done), {}},
+      size);
   if (medium_.power_ != nullptr) medium_.power_->count();
 }
 
 void FakeDisk::flush(ports::Done<void> done) {
-  auto shared = std::make_shared<ports::Done<void>>(std::move(done));
   if (auto error = refuse(DiskOperation::flush, 0, 0)) {
-    medium_.scheduler_.post([shared, e = *error] { (*shared)(std::unexpected(e)); });
-    return;
+    return refused(std::move(*error), std::move(done));
   }
-  medium_.start(this, DiskOperation::flush, 0, 0, {}, [this, shared](Status status) {
-    if (status) medium_.flush();
-    (*shared)(std::move(status));
-  });
+  medium_.start({this, DiskOperation::flush, false, 0, {}, {}, std::move(done), {}}, 0);
   if (medium_.power_ != nullptr) medium_.power_->count();
+}
+
+void FakeDisk::refused(Error error, ports::Done<void> done) {
+  medium_.scheduler_.post([done = std::move(done), error = std::move(error)]() mutable {
+    done(std::unexpected(std::move(error)));
+  });
 }
 
 Status FakeDisk::check_registered(ReservationKey key) const {

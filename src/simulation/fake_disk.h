@@ -6,6 +6,7 @@
 // chance; durable ones and flushed ones always do.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "ports/disk.h"
+#include "simulation/disk_image.h"
 #include "simulation/random.h"
 
 namespace duet::simulation {
@@ -24,6 +26,16 @@ class FakeDisk;
 class FakeMedium;
 
 enum class DiskOperation : std::uint8_t { read, write, flush };
+
+// A write or flush begins, or has ended well.
+struct DiskEvent {
+  std::uint64_t operation = 0;  // number; the same when it ends
+  bool ended = false;
+  bool flush = false;
+  bool durable = false;      // of a write
+  std::uint64_t offset = 0;  // of a write
+  std::vector<Slice> data;   // of a write that begins
+};
 
 // The plug in the wall for several media. `cut_at(n)`: power fails as the n-th write or flush from
 // now (1, 2, ...) is under way.
@@ -74,7 +86,13 @@ class FakeMedium {
   std::function<std::optional<Duration>(DiskOperation, std::uint64_t offset, std::uint64_t size)>
       latency;
 
+  // Told everything that may change the medium.
+  std::function<void(DiskEvent)> watch;
+
   const Options& options() const { return options_; }
+  // What is on the medium, without the cache; other contents for it, which nobody may be using.
+  const DiskImage& image() const { return bytes_; }
+  void load(DiskImage image);
   // What a reader sees (cache included), without I/O.
   std::vector<std::byte> peek(std::uint64_t offset, std::uint64_t size) const;
   // Changes the medium behind everyone's back: damage.
@@ -85,17 +103,25 @@ class FakeMedium {
  private:
   friend class FakeDisk;
   struct InFlight {
-    FakeDisk* path;
+    FakeDisk* path = nullptr;
+    DiskOperation operation{};
+    bool durable = false;
     std::uint64_t offset = 0;
-    std::vector<std::byte> data;  // of a write
-    std::function<void(Status)> finish;
+    std::vector<Slice> data;  // of a write
+    MutableBytes into;        // of a read that takes the data at its end
+    ports::Done<void> done;
     ports::TimerId timer;
   };
-  using Sector = std::vector<std::byte>;
+  struct CachedPage {
+    std::array<std::byte, DiskImage::page_size> bytes;
+    std::uint8_t sectors = 0;  // bit i: sector i of the page is newer than the medium
+  };
 
-  void start(FakeDisk* path, DiskOperation operation, std::uint64_t offset, std::uint64_t size,
-             std::vector<std::byte> data, std::function<void(Status)> finish);
+  void start(InFlight operation, std::uint64_t size);
+  void complete(std::uint64_t id);
   void abort(FakeDisk* path, ErrorCode code);  // nothing of its operations happens any more
+  void look(std::uint64_t offset, MutableBytes into) const;
+  void store(std::uint64_t offset, const std::vector<Slice>& data, bool durable);
   void store(std::uint64_t offset, Bytes data, bool durable);
   void flush();
   bool may_read(const FakeDisk* path) const;
@@ -106,9 +132,10 @@ class FakeMedium {
   PowerSupply* power_;
   Random random_;
   bool powered_ = true;
-  std::vector<std::byte> bytes_;           // what survives
-  std::map<std::uint64_t, Sector> cache_;  // by sector number; newer than bytes_
+  DiskImage bytes_;                            // what survives
+  std::map<std::uint64_t, CachedPage> cache_;  // by page number
   std::map<std::uint64_t, InFlight> in_flight_;
+  std::size_t writes_in_flight_ = 0;
   std::uint64_t last_operation_ = 0;
   std::uint64_t bytes_written_ = 0;
   std::size_t writes_in_flight_max_ = 0;
@@ -152,6 +179,7 @@ class FakeDisk : public ports::Disk {
   Status check_registered(ReservationKey key) const;
   void reservation_out(std::move_only_function<Status()> change, ports::Done<void> done);
   std::optional<Error> refuse(DiskOperation operation, std::uint64_t offset, std::uint64_t size);
+  void refused(Error error, ports::Done<void> done);
   void tell_connection(bool connected);
   void tell(ports::Attention attention);
 
@@ -159,6 +187,7 @@ class FakeDisk : public ports::Disk {
   std::uint64_t nexus_;
   ports::DiskGeometry geometry_;
   bool connected_ = true;
+  std::size_t in_flight_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::move_only_function<void(bool)> on_connection_;
   std::move_only_function<void(ports::Attention)> on_attention_;
