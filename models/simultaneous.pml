@@ -12,6 +12,7 @@
 /* check small: -DCRASHES=1 -DTRIES=1 */
 /* without OWN_DISK: nobody looks whether its own disk 0 is still its own */
 /* without LOOKING_AFTER: it does, but before it fences */
+/* without UNREGISTERING: the key of a fencing that ended before it preempted stays where it is */
 /* without LEFTOVERS: disks of a takeover that was not marked stay fenced */
 /* without RESUMING: a takeover that was marked is not gone on with after a boot */
 /* without STAND_DOWN: a node that boots claims over Exclusive Access */
@@ -25,7 +26,7 @@
 #define TRIES 2
 #endif
 
-mtype:inv = { I2_one_node_answers, I3_no_older_write_lands, I5_epochs_never_decrease, T6_at_most_one_marks, I18_served_at_last };
+mtype:inv = { I2_one_node_answers, I3_no_older_write_lands, I5_epochs_never_decrease, I6_keys_of_the_serving_node_only, T6_at_most_one_marks, I18_served_at_last };
 #define must(name, condition) assert((condition) || !name)
 
 mtype = { off, booting, claim_0, claim_1, claim_2, claim_again, rereading, marking_claim, up,
@@ -35,8 +36,9 @@ mtype = { off, booting, claim_0, claim_1, claim_2, claim_again, rereading, marki
 #define ALONE 1 /* Exclusive Access by the partner */
 #define BACK 2  /* Write Exclusive by the partner */
 
-/* An identity: its disks, its mailbox, the lease under which its home node answers. */
-typedef Identity { byte held[3]; byte epoch; bit taken; bit lease }
+/* An identity: its disks, each with the reservation and whether the partner is registered beside its owner; its mailbox, the
+   lease under which its home node answers. */
+typedef Identity { byte held[3]; bit guest[3]; byte epoch; bit taken; bit lease }
 Identity id[2];
 /* A node. */
 typedef Node { mtype is; byte read; bit known; byte tries }
@@ -73,10 +75,26 @@ inline end_boot(next) { n[i].is = next; n[i].read = 0; n[i].known = 0; id[i].lea
 #endif
 #define STILL_FREE (!id[i].taken && id[i].epoch == n[i].read)
 #ifdef WITHOUT_LEFTOVERS
-#define LEFT 0
+#define FENCED 0
 #else
-#define LEFT (ANY_ALONE(J) && !id[J].taken)
+#define FENCED (ANY_ALONE(J) && !id[J].taken)
 #endif
+#ifdef WITHOUT_UNREGISTERING
+#define GUEST(x) 0
+#else
+#define GUEST(x) (id[x].guest[0] || id[x].guest[1] || id[x].guest[2])
+#endif
+#define LEFT (FENCED || (!ANY_ALONE(J) && GUEST(J)))
+#ifdef WITHOUT_UNREGISTERING
+#define unregister(d) skip
+#else
+#define unregister(d) id[J].guest[d] = 0
+#endif
+/* A fence registers, then preempts; a claim preempts every key but its own. */
+#define REGISTERED(d) (id[J].guest[d] || id[J].held[d] != OWN)
+#define to_register(d) id[J].guest[d] = 1
+#define take(d) id[J].guest[d] = 0; id[J].held[d] = ALONE
+#define let_go(d) if :: id[J].held[d] == ALONE -> id[J].held[d] = BACK :: id[J].held[d] == OWN -> unregister(d) :: else fi
 
 proctype node(bit i) {
 end:
@@ -91,6 +109,7 @@ end:
           :: else ->
                must(I2_one_node_answers, n[J].is != serving_both || !id[i].taken);
                id[i].held[k] = OWN;
+               id[i].guest[k] = 0;
                n[i].is = (n[i].is == claim_0 -> claim_1 : (n[i].is == claim_1 -> claim_2 : claim_again))
        fi;
        k = 0 }
@@ -112,12 +131,15 @@ end:
 #ifndef WITHOUT_RESUMING
   :: d_step { n[i].is == up && id[J].taken -> n[i].is = fence_0 }
 #endif
-  :: d_step { n[i].is == fence_0 -> id[J].held[0] = ALONE; n[i].is = fence_1 }
-  :: d_step { n[i].is == fence_1 -> id[J].held[1] = ALONE; n[i].is = fence_2 }
+  :: d_step { n[i].is == fence_0 && !REGISTERED(0) -> to_register(0) }
+  :: d_step { n[i].is == fence_0 && REGISTERED(0) -> take(0); n[i].is = fence_1 }
+  :: d_step { n[i].is == fence_1 && !REGISTERED(1) -> to_register(1) }
+  :: d_step { n[i].is == fence_1 && REGISTERED(1) -> take(1); n[i].is = fence_2 }
 #ifdef WITHOUT_FENCING_ALL
   :: d_step { n[i].is == fence_2 -> n[i].is = fence_again }
 #else
-  :: d_step { n[i].is == fence_2 -> id[J].held[2] = ALONE; n[i].is = fence_again }
+  :: d_step { n[i].is == fence_2 && !REGISTERED(2) -> to_register(2) }
+  :: d_step { n[i].is == fence_2 && REGISTERED(2) -> take(2); n[i].is = fence_again }
 #endif
   :: d_step { n[i].is == fence_again -> if :: id[J].held[0] == ALONE -> n[i].is = confirming :: else -> n[i].is = back_0 fi } /* lost: never reached, a claim stands down */
   :: d_step { n[i].is == confirming -> if :: MINE -> n[i].read = id[J].epoch; n[i].is = marking :: else -> end_boot(off) fi }
@@ -136,21 +158,25 @@ end:
        n[i].is = serving_both }
 
   /* ---- handing back: a lost takeover, or what an earlier boot has left ---- */
-  :: d_step { n[i].is == back_0 -> if :: id[J].held[0] == ALONE -> id[J].held[0] = BACK :: else fi; n[i].is = back_1 }
-  :: d_step { n[i].is == back_1 -> if :: id[J].held[1] == ALONE -> id[J].held[1] = BACK :: else fi; n[i].is = back_2 }
-  :: d_step { n[i].is == back_2 -> if :: id[J].held[2] == ALONE -> id[J].held[2] = BACK :: else fi;
+  :: d_step { n[i].is == back_0 -> let_go(0); n[i].is = back_1 }
+  :: d_step { n[i].is == back_1 -> let_go(1); n[i].is = back_2 }
+  :: d_step { n[i].is == back_2 -> let_go(2);
        if :: id[i].lease -> n[i].is = up :: else -> n[i].is = booting fi }
 
   :: d_step { n[i].is != off && crashes < CRASHES -> crashes++; end_boot(off) }
   od
 }
 
+#define GUEST_LEFT(x) (OWNS(x) && (id[x].guest[0] || id[x].guest[1] || id[x].guest[2]))
 #define SERVED(i) ((id[i].lease && OWNS(i)) || n[1 - i].is == serving_both)
 active proctype world() {
   do
   :: d_step { id[0].lease && n[1].is == awaiting_lease -> id[0].lease = 0 } /* time passes; it matters here only */
   :: d_step { id[1].lease && n[0].is == awaiting_lease -> id[1].lease = 0 }
-  :: atomic { timeout -> must(I18_served_at_last, SERVED(0) && SERVED(1)); break }
+  :: atomic { timeout ->
+       must(I18_served_at_last, SERVED(0) && SERVED(1));
+       must(I6_keys_of_the_serving_node_only, !GUEST_LEFT(0) && !GUEST_LEFT(1));
+       break }
   od
 }
 

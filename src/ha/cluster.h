@@ -95,6 +95,8 @@ class Cluster {
   bool serves(NodeId node, NodeId identity) const;  // engine open, lease valid
   std::uint64_t acknowledged(NodeId identity) const { return identity_of(identity).acknowledged; }
   Durability mode_in_mailbox(NodeId identity) const;
+  // Some disk of this identity knows a key of its partner (I6, when it is at home).
+  bool left_registered(NodeId identity) const;
   std::optional<Mailbox> mailbox(NodeId identity) const;  // as a reader of all disks would choose
   std::uint64_t boots(NodeId node) const { return node_of(node).boots; }
   bool logged(NodeId node, const std::string& phase) const;
@@ -167,7 +169,9 @@ class Cluster {
     std::uint64_t acknowledged = 0;
     Epoch acknowledged_epoch;
     Epoch served_epoch;
-    Epoch mailbox_epoch;
+    std::uint64_t mailbox_generation = 0;          // the newest that was written
+    Epoch mailbox_epoch;                           // in that one
+    std::map<std::uint8_t, Epoch> mailbox_epochs;  // by disk
     bool claimed = false;
     Instant last_ack{};
     Duration longest{};

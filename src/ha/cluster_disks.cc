@@ -202,6 +202,13 @@ Durability Cluster::mode_in_mailbox(NodeId identity) const {
   return m ? m->durability : Durability::write_through;
 }
 
+bool Cluster::left_registered(NodeId identity) const {
+  return std::ranges::any_of(disks_[identity.value() - 1], [&](const ClusterDisk& disk) {
+    return disk.registered({partner_of(identity), false}) ||
+           disk.registered({partner_of(identity), true});
+  });
+}
+
 void Cluster::check_write(Nexus nexus, DiskRef ref, const WriteBlock& write) {
   auto& identity = identity_of(ref.identity);
   if (write.offset == data_block) {
@@ -215,12 +222,21 @@ void Cluster::check_write(Nexus nexus, DiskRef ref, const WriteBlock& write) {
   }
   auto m = decode_mailbox(write.bytes);
   if (!m) return;
-  if (m->epoch < identity.mailbox_epoch) {
-    violation("I5: mailbox of identity " + std::to_string(ref.identity.value()) + " from epoch " +
-              std::to_string(identity.mailbox_epoch.value()) + " back to " +
-              std::to_string(m->epoch.value()));
+  // A late write of the last owner may land on a disk that the new one does without
+  // (absent_disks.md): what a read of all yields is that of the highest generation.
+  auto& on_this_disk = identity.mailbox_epochs[ref.index];
+  bool newer = m->generation > identity.mailbox_generation;
+  auto before = newer ? std::max(on_this_disk, identity.mailbox_epoch) : on_this_disk;
+  if (m->epoch < before) {
+    violation("I5: mailbox of identity " + std::to_string(ref.identity.value()) + " on disk " +
+              std::to_string(ref.index) + " from epoch " + std::to_string(before.value()) +
+              " back to " + std::to_string(m->epoch.value()) + " by node " +
+              std::to_string(nexus.node.value()));
   }
-  identity.mailbox_epoch = std::max(identity.mailbox_epoch, m->epoch);
+  on_this_disk = m->epoch;
+  if (!newer) return;
+  identity.mailbox_generation = m->generation;
+  identity.mailbox_epoch = m->epoch;
 }
 
 void Cluster::check_reservation(DiskRef ref) {

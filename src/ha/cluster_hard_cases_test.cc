@@ -72,6 +72,37 @@ TEST_P(HardCase, the_survivor_panics_while_the_repaired_node_waits) {
   EXPECT_CLEAN(c);
 }
 
+// B8, I6. Red was only held up: it serves on, and its hold does not mind another's registration.
+TEST_P(HardCase, a_fencing_that_had_just_begun_leaves_no_registration_behind) {
+  Cluster c(options(true));
+  start(c);
+  c.pause(red);
+  ASSERT_TRUE(c.run_until([&] { return c.disk({red, 0}).registered({blue}); }, seconds(5)));
+  c.power_off(blue);
+  c.resume(red);
+  c.power_on(blue);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20))) << c.history();
+  EXPECT_EQ(c.boots(red), 1U);
+  EXPECT_FALSE(c.left_registered(red)) << c.history();
+  EXPECT_CLEAN(c);
+}
+
+TEST_P(HardCase, a_fencing_that_fails_leaves_no_registration_behind) {
+  Cluster c(options(true));
+  start(c);
+  c.pause(red);
+  ASSERT_TRUE(c.run_until([&] { return c.disk({red, 0}).registered({blue}); }, seconds(5)));
+  c.cut_path(blue, {red, 0});
+  c.resume(red);
+  c.run_for(seconds(2));
+  EXPECT_TRUE(c.left_registered(red));  // nobody can take it away
+  c.restore_path(blue, {red, 0});
+  EXPECT_TRUE(c.run_until([&] { return !c.left_registered(red); }, seconds(5))) << c.history();
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20))) << c.history();
+  EXPECT_EQ(c.boots(red), 1U);
+  EXPECT_CLEAN(c);
+}
+
 TEST_P(HardCase, both_lose_power_and_come_back_together) {
   for (int skew : {0, 50, 400, 2000}) {
     Cluster c(options(true));

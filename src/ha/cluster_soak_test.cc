@@ -46,6 +46,9 @@ class Soak {
     c.run_for(seconds(2));
     if (!c.violations().empty()) return c.violations().front();
     if (!at_home()) return "I18: at home, but not for long\n" + c.describe();
+    for (auto node : {red, blue}) {
+      if (c.left_registered(node)) return "I6: a foreign key is left\n" + c.describe();
+    }
     return {};
   }
   std::string history() const { return cluster_.history(); }

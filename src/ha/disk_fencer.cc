@@ -23,9 +23,15 @@ bool contains(const ports::RegisteredKeys& keys, ReservationKey key) {
   return std::ranges::find(keys.keys, key) != keys.keys.end();
 }
 
-FenceDecision decide_release(const FenceRules& rules, const ports::ReservationState& held) {
+// A key of our supervisor on a disk that is not ours has nothing to do there (B8).
+FenceDecision decide_release(const FenceRules& rules, const ports::RegisteredKeys& keys,
+                             const ports::ReservationState& held) {
   if (!held.reserved || !disk::belongs_to(held.holder, rules.self, rules.cluster)) {
-    return FenceLost{};
+    bool ours = std::ranges::any_of(keys.keys, [&](ReservationKey key) {
+      return disk::belongs_to(key, rules.self, rules.cluster) &&
+             disk::parse_key(key)->role == disk::KeyRole::supervisor;
+    });
+    return FenceLost{.unregister = ours};
   }
   if (held.type == shared) return FenceDone{};
   return std::vector<DiskOperation>{Preempt{held.holder, held.holder, shared, false}};
@@ -90,7 +96,7 @@ FenceDecision decide_fence(const FenceRules& rules, const ports::RegisteredKeys&
     case FenceMode::fence:
       return decide_take(rules, keys, reservation, registered);
     case FenceMode::release:
-      return decide_release(rules, reservation);
+      return decide_release(rules, keys, reservation);
     case FenceMode::hold:
       return decide_hold(rules, keys, reservation);
   }
@@ -187,7 +193,12 @@ bool DiskFencer::on_completed(const DiskCompleted& event, Output& out) {
   }
   if (auto* leaving = std::get_if<Unregistering>(&state_)) {
     if (event.command != leaving->command) return false;
-    state_ = Ended{Outcome::lost};
+    if (!event.reply && rules_.mode == FenceMode::release) {
+      MARK(fence_unregistering_repeated);
+      on_error(event.reply.error(), out);
+    } else {
+      state_ = Ended{Outcome::lost};
+    }
     return true;
   }
   return false;

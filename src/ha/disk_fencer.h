@@ -17,7 +17,8 @@ namespace duet::ha {
 enum class FenceMode : std::uint8_t {
   claim,    // boot: Write Exclusive RO; stands down before the partner's Exclusive Access
   fence,    // takeover: Exclusive Access RO, from whoever has it
-  release,  // what our node holds, under whichever of its keys: to Write Exclusive RO
+  release,  // what our node holds, under whichever of its keys: to Write Exclusive RO; our key off
+            // the rest
   hold,     // still ours? A disk that forgot everything is taken again
 };
 

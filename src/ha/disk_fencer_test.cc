@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/coverage_expect.h"
 #include "disk/reservation_key.h"
 #include "ha/fence_set.h"
 
@@ -105,6 +106,11 @@ TEST(decide_fence, table) {
       {FenceMode::release, {theirs}, held(theirs, we), false, "lost"},
       {FenceMode::release, {theirs}, held(theirs, ea), false, "lost"},
       {FenceMode::release, {}, free_disk, false, "lost"},
+      {FenceMode::release, {mine, theirs}, held(theirs, we), false, "leave"},
+      {FenceMode::release, {my_old, theirs}, held(theirs, ea), false, "leave"},
+      {FenceMode::release, {my_old}, free_disk, false, "leave"},
+      {FenceMode::release, {my_old_engine, theirs}, held(theirs, we), false, "lost"},
+      {FenceMode::release, {stranger, theirs}, held(theirs, we), false, "lost"},
       // hold
       {FenceMode::hold, {mine}, held(mine, we), false, "done"},
       {FenceMode::hold, {mine, theirs}, held(mine, ea), false, "done"},
@@ -234,6 +240,36 @@ TEST(disk_fencer, replies_of_the_wrong_kind_are_errors) {
   }
   EXPECT_EQ(fencer.outcome(), DiskFencer::Outcome::running);
   EXPECT_EQ(fencer.next_time(), h.now + io_retry);
+}
+
+TEST(disk_fencer, a_key_that_has_no_business_there_is_taken_away_for_certain) {
+  Harness h;
+  DiskFencer fencer(rules(FenceMode::release), {NodeId(2), 0});
+  auto out = h.out();
+  EXPECT_MARK(fence_unregistering_repeated);
+  fencer.start(out);
+  int attempts = 0;
+  while (fencer.outcome() == DiskFencer::Outcome::running) {
+    for (auto& command : h.take()) {
+      Result<DiskReply> reply = DiskReply{};
+      if (std::holds_alternative<ReadKeys>(command.operation)) {
+        reply = RegisteredKeys{1, {my_old, theirs}};
+      } else if (std::holds_alternative<ReadReservation>(command.operation)) {
+        reply = held(theirs, we);
+      } else {
+        ASSERT_EQ(std::get<RegisterKey>(command.operation).key, ReservationKey(0));
+        if (++attempts < 3) reply = fail(ErrorCode::io_error, "broken");
+      }
+      auto o = h.out();
+      fencer.on_completed({command.command, reply}, o);
+    }
+    h.now += io_retry;
+    auto o = h.out();
+    fencer.on_time(o);
+    ASSERT_LT(attempts, 10);
+  }
+  EXPECT_EQ(fencer.outcome(), DiskFencer::Outcome::lost);
+  EXPECT_EQ(attempts, 3);
 }
 
 TEST(fence_set, arbiter_first_then_the_others_then_the_arbiter_again) {

@@ -10,13 +10,14 @@ void Leftovers::start(Output& out) {
   state_ = Waiting{out.now()};
 }
 
-//  Idle -> Waiting -> Surveying --nothing of ours--> Done
+//  Idle -> Waiting -> Surveying --nothing fenced by us-------+
 //             ^          | Exclusive, held by a key of our node
-//             |          v
+//             |          v                                  |
 //             +------ Reading --taken over by us--> Done (the takeover is resumed)
-//             | unknown  | not by us
-//             |          v
-//             +---- HandingBack --> Done
+//             | unknown  | not by us                        |
+//             |          v                                  |
+//             +---- HandingBack <---------------------------+
+//           failed       | -> Done
 bool Leftovers::advance(World& world, Output& out) {
   return std::visit(
       Overloaded{
@@ -38,7 +39,7 @@ bool Leftovers::advance(World& world, Output& out) {
                        !world.bears(world.partner(), s.survey.unreadable())) {
               state_ = Waiting{out.now() + unknown_retry};
             } else {
-              state_ = Done{};
+              hand_back(false, world, out);
             }
             return true;
           },
@@ -48,13 +49,15 @@ bool Leftovers::advance(World& world, Output& out) {
             if (s.fences.outcome() == FenceSet::Outcome::running) return false;
             if (s.fences.outcome() == FenceSet::Outcome::failed) {
               state_ = Waiting{out.now() + unknown_retry};
-            } else {
+              return true;
+            }
+            if (s.fenced) {
               MARK(leftovers_handed_back);
               out.log(Severity::notice, "boot.handed_back",
                       "the partner's disks, fenced by an earlier boot of this node, are readable "
                       "again");
-              state_ = Done{};
             }
+            state_ = Done{};
             return true;
           },
           [](Done&) { return false; },
@@ -81,10 +84,15 @@ void Leftovers::on_mailbox(const MailboxKeeper::Outcome& outcome, World& world, 
     state_ = Done{};
     return;
   }
-  HandingBack back{FenceSet(
-      world.rules(FenceMode::release, ports::ReservationType::write_exclusive_registrants_only),
-      world.partner(), world.config.disks(world.partner()), world.missing(world.partner()),
-      world.tolerance(world.partner()))};
+  hand_back(true, world, out);
+}
+
+void Leftovers::hand_back(bool fenced, World& world, Output& out) {
+  HandingBack back{fenced,
+                   FenceSet(world.rules(FenceMode::release,
+                                        ports::ReservationType::write_exclusive_registrants_only),
+                            world.partner(), world.config.disks(world.partner()),
+                            world.missing(world.partner()), world.tolerance(world.partner()))};
   back.fences.start(out);
   state_ = std::move(back);
 }

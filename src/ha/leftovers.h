@@ -1,6 +1,7 @@
 // What an earlier boot of ours left on the partner's disks: a takeover that was marked is resumed
 // once we are up; reservations of one that was not marked are handed back, so that the partner can
-// boot (docs/protocols/boot.md; frees nodes that fenced each other).
+// boot (docs/protocols/boot.md; frees nodes that fenced each other). A registration on a disk that
+// is not ours, of a fencing that had just begun, goes (B8).
 #pragma once
 
 #include <variant>
@@ -22,6 +23,8 @@ class Leftovers {
   bool done() const { return std::holds_alternative<Done>(state_); }
 
  private:
+  void hand_back(bool fenced, World& world, Output& out);
+
   struct Idle {};
   struct Waiting {
     Instant until;
@@ -31,6 +34,7 @@ class Leftovers {
   };
   struct Reading {};
   struct HandingBack {
+    bool fenced = false;  // some disk, by us; else there can only be registrations
     FenceSet fences;
   };
   struct Done {};
