@@ -148,6 +148,7 @@ TEST_P(HardCase, a_mailbox_disk_that_holds_nothing_valid_is_repaired) {
       c.power_on(blue);
       ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(20)))
           << int{disks} << c.describe() << c.history();
+      c.run_for(milliseconds(500));  // the last write reaches every disk
       auto block = c.disk({red, damaged}).read(disk::mailbox_copy(0).offset);
       ASSERT_TRUE(decode_mailbox(block));
       EXPECT_EQ(decode_mailbox(block)->generation, c.mailbox(red)->generation);
