@@ -15,18 +15,12 @@
 #include <unordered_map>
 
 #include "base/assert.h"
+#include "base/sanitized.h"
 #include "files/apply.h"
 #include "filesystem/log_record.h"
 #include "filesystem/view.h"
 
 namespace duet::files {
-
-// Tests do less of everything under a sanitizer.
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-inline constexpr bool sanitized = true;
-#else
-inline constexpr bool sanitized = false;
-#endif
 
 inline constexpr VolumeId test_volume{1};
 inline constexpr FileKey test_root{test_volume, filesystem::root_directory};

@@ -15,19 +15,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/sanitized.h"
 #include "pool/checker.h"
 #include "pool/pool.h"
 #include "simulation/fake_disk.h"
 #include "simulation/scheduler.h"
 
 namespace duet::pool {
-
-// Tests do less of everything under a sanitizer.
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-inline constexpr bool sanitized = true;
-#else
-inline constexpr bool sanitized = false;
-#endif
 
 using filesystem::decode;
 using filesystem::encode;

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <string>
 
+#include "base/sanitized.h"
 #include "simulator/minimize.h"
 
 namespace duet::simulator {
@@ -39,11 +40,7 @@ TEST(Run, TheSameSeedIsTheSameRun) {
 }
 
 // Sanitizers make a run about fifteen times as long: they see less of them.
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr std::uint64_t smoke_seeds = 8;
-#else
-constexpr std::uint64_t smoke_seeds = 30;
-#endif
+constexpr std::uint64_t smoke_seeds = sanitized ? 8 : 30;
 
 TEST(Run, Smoke) {
   for (std::uint64_t seed = 1000; seed < 1000 + smoke_seeds; ++seed) expect_clean(seed);
