@@ -4,6 +4,7 @@
 #include "base/crc32c.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "base/zero.h"
 
 namespace duet {
 namespace {
@@ -60,6 +61,19 @@ TEST(Bytes, BigEndian) {
   store_be<std::uint32_t>(b, 0x01020304);
   EXPECT_EQ(b[0], std::byte{1});
   EXPECT_EQ(load_be<std::uint16_t>(b + 2), 0x0304);
+}
+
+TEST(Bytes, AllZeroSeesEveryByte) {
+  EXPECT_TRUE(all_zero({}));
+  for (std::size_t size : {1, 2, 15, 16, 17, 4096}) {
+    std::vector<std::byte> bytes(size);
+    EXPECT_TRUE(all_zero(bytes));
+    for (std::size_t at = 0; at < size; ++at) {
+      bytes[at] = std::byte{1};
+      EXPECT_FALSE(all_zero(bytes)) << at << " of " << size;
+      bytes[at] = std::byte{0};
+    }
+  }
 }
 
 TEST(Ids, PartnerOfIsItsOwnInverse) {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/crc32c.h"
+#include "base/zero.h"
 
 namespace duet::disk {
 namespace {
@@ -66,10 +67,6 @@ std::array<std::uint8_t, N> get_array(ByteReader& reader) {
   return out;
 }
 
-bool is_zero(Bytes bytes) {
-  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
-}
-
 // The fields of version 1, behind magic, version and checksum.
 Result<Label> decode_fields(ByteReader reader) {
   Label label;
@@ -84,7 +81,7 @@ Result<Label> decode_fields(ByteReader reader) {
   label.position = reader.get<std::uint16_t>();
   label.disks_in_pool = reader.get<std::uint16_t>();
   label.redundancy = reader.get<std::uint8_t>();
-  bool reserved_zero = is_zero(reader.get_bytes(5));
+  bool reserved_zero = all_zero(reader.get_bytes(5));
   label.size = reader.get<std::uint64_t>();
   label.pool = get_array<16>(reader);
   Bytes name = reader.get_bytes(used_size - 88);
@@ -92,8 +89,8 @@ Result<Label> decode_fields(ByteReader reader) {
   if (name_size > max_pool_name) return fail(ErrorCode::invalid, "disk label: pool name too long");
   label.pool_name.assign(reinterpret_cast<const char*>(name.data()), name_size);
   label.mailbox = (flags & mailbox_flag) != 0;
-  if ((flags & ~mailbox_flag) != 0 || !reserved_zero || !is_zero(name.subspan(name_size)) ||
-      !is_zero(rest)) {
+  if ((flags & ~mailbox_flag) != 0 || !reserved_zero || !all_zero(name.subspan(name_size)) ||
+      !all_zero(rest)) {
     return fail(ErrorCode::invalid, "disk label: reserved bytes are not zero");
   }
   if (auto why = defect(label)) return fail(ErrorCode::invalid, "disk label: " + *why);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/zero.h"
 #include "filesystem/log_record.h"
 
 namespace duet::files {
@@ -57,7 +58,7 @@ Attempt<void> zero_part(Draft& draft, FileKey file, const Inode& inode, std::uin
   auto buffer = sector(draft, file, inode, at);
   if (!buffer) return std::unexpected(buffer.error());
   MutableBytes part = buffer->bytes.subspan(from - at, to - from);
-  if (std::ranges::all_of(part, [](std::byte b) { return b == std::byte{0}; })) return {};
+  if (all_zero(part)) return {};
   std::ranges::fill(part, std::byte{0});
   draft.write(file, at, {buffer->slice()});
   return {};

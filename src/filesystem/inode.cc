@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/zero.h"
 
 namespace duet::filesystem {
 namespace {
@@ -16,10 +17,6 @@ static_assert(inline_offset + max_inline == inode_size);
 
 std::unexpected<Error> damaged(const char* field) {
   return fail(ErrorCode::invalid, std::string("inode: ") + field);
-}
-
-bool all_zero(Bytes bytes) {
-  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
 }
 
 // The numbers between type and root, in their order; both directions.

@@ -1,9 +1,9 @@
 #include "ha/mailbox.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "base/crc32c.h"
+#include "base/zero.h"
 
 namespace duet::ha {
 namespace {
@@ -51,9 +51,6 @@ Status check_header(Bytes block, const std::array<char, 8>& magic) {
 
 bool is_node(NodeId node) {
   return node == NodeId(1) || node == NodeId(2);
-}
-bool all_zero(Bytes bytes) {
-  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
 }
 
 const char* broken_rule(const Mailbox& m) {
