@@ -10,9 +10,10 @@ OwnedBuffer make_buffer(std::size_t size) {
 }
 
 Slice copy_to_slice(Bytes bytes) {
-  auto buffer = make_buffer(bytes.size());
-  if (!bytes.empty()) std::memcpy(buffer.bytes.data(), bytes.data(), bytes.size());
-  return buffer.slice();
+  auto owner = std::make_shared_for_overwrite<std::byte[]>(bytes.size());
+  if (!bytes.empty()) std::memcpy(owner.get(), bytes.data(), bytes.size());
+  const Bytes copy{owner.get(), bytes.size()};
+  return {std::move(owner), copy};
 }
 
 Bytes ByteReader::get_bytes(std::size_t n) {
