@@ -243,31 +243,40 @@ void Checkers::on_server_send(const ClientNetwork::ServerSend& send) {
 
 // ---- what the disks say ----
 
-std::optional<ha::Mailbox> Checkers::mailbox_on_disk(NodeId identity) const {
-  std::optional<ha::Mailbox> newest;
+const std::optional<ha::Mailbox>& Checkers::mailbox_on_disk(NodeId identity) {
+  auto& known = identities_[identity.value()].on_disk;
+  std::uint64_t changes = 0;
+  for (const auto& unit : world_.shelf(identity)) changes += unit->mailbox_changes();
+  if (known.changes == changes) return known.mailbox;
+  known = {changes, {}};
   for (const auto& unit : world_.shelf(identity)) {
     for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
       const disk::Area area = disk::mailbox_copy(copy);
       auto mailbox = ha::decode_mailbox(unit->peek(area.offset, area.size));
-      if (mailbox && (!newest || mailbox->generation > newest->generation)) newest = *mailbox;
+      if (!mailbox || (known.mailbox && mailbox->generation <= known.mailbox->generation)) continue;
+      known.mailbox = *mailbox;
     }
   }
-  return newest;
+  return known.mailbox;
 }
 
-nvlog::LogPosition Checkers::position_on_disk(NodeId identity) const {
+nvlog::LogPosition Checkers::position_on_disk(NodeId identity) {
+  auto& known = identities_[identity.value()].superblock_on_disk;
+  std::uint64_t changes = 0;
+  for (const auto& unit : world_.shelf(identity)) changes += unit->pool_changes();
+  if (known.changes == changes) return known.position;
+  known = {changes, {}};
   std::uint64_t generation = 0;
-  nvlog::LogPosition position;
   for (const auto& unit : world_.shelf(identity)) {
     for (std::uint64_t slot : {0, 1}) {
       auto superblock = pool::decode_superblock(unit->peek(
           disk::data_offset + slot * pool::superblock_size_max, pool::superblock_size_max));
       if (!superblock || superblock->generation < generation) continue;
       generation = superblock->generation;
-      position = superblock->position;
+      known.position = superblock->position;
     }
   }
-  return position;
+  return known.position;
 }
 
 // ---- after every step: I5, I12 ----
@@ -324,7 +333,7 @@ void Checkers::look_at_service(Identity& identity) {
       ++answering;
     }
     if (std::exchange(identity.was_serving[n], served.serving) || !served.serving) continue;
-    const auto mailbox = mailbox_on_disk(identity.id);
+    const auto& mailbox = mailbox_on_disk(identity.id);
     if (!mailbox || mailbox->epoch < served.epoch ||
         (mailbox->epoch == served.epoch && mailbox->server != NodeId(n))) {
       violate(identity.id, "I7",
@@ -364,11 +373,12 @@ void Checkers::look_at_keys(Unit& each) {
   const ClusterId cluster = world_.config(identity).cluster;
   // A disk that the identity is served without is nobody's until it is fenced again.
   const bool foreign =
-      serving != no_node && !served_without(serving, unit) && unit.powered() && !unit.hanging() &&
-      !unit.path_cut(serving) &&
-      std::ranges::any_of(unit.reservations().registrations(), [&](const auto& registration) {
-        return !disk::belongs_to(registration.key, serving, cluster);
-      });
+      serving != no_node && unit.powered() && !unit.hanging() && !unit.path_cut(serving) &&
+      std::ranges::any_of(unit.reservations().registrations(),
+                          [&](const auto& registration) {
+                            return !disk::belongs_to(registration.key, serving, cluster);
+                          }) &&
+      !served_without(serving, unit);
   if (!foreign) {
     each.foreign_since.reset();
     return;

@@ -59,6 +59,14 @@ class Checkers {
     NodeId id;
     std::optional<ha::Mailbox> mailbox;  // the newest one that was written
     struct {
+      std::uint64_t changes = 0;  // of its units, when they were read
+      std::optional<ha::Mailbox> mailbox;
+    } on_disk;
+    struct {
+      std::uint64_t changes = 0;
+      nvlog::LogPosition position;
+    } superblock_on_disk;
+    struct {
       NodeId node;
       Epoch epoch;
     } answered;  // under the newest epoch
@@ -107,8 +115,8 @@ class Checkers {
   void look_again();
 
   // The newest valid one on any disk of the identity, whatever its power.
-  std::optional<ha::Mailbox> mailbox_on_disk(NodeId identity) const;
-  nvlog::LogPosition position_on_disk(NodeId identity) const;
+  const std::optional<ha::Mailbox>& mailbox_on_disk(NodeId identity);
+  nvlog::LogPosition position_on_disk(NodeId identity);
   Bytes region(NodeId node) const;
   void violate(NodeId identity, std::string_view invariant, std::string what);
   std::string name(NodeId node) const;

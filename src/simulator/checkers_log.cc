@@ -77,7 +77,7 @@ std::optional<nvlog::RecordView> Checkers::find_write(NodeId node, const BlockRa
 void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
   if (stamp == 0) return;
   const nvlog::Extent place = layout_.ring(range.identity);
-  const auto served_by = mailbox_on_disk(range.identity);
+  const auto& served_by = mailbox_on_disk(range.identity);
   for (std::uint8_t n : {1, 2}) {
     // The log of a node that is out may still hold an earlier try of this write, under a number
     // that was given again since.
@@ -102,7 +102,7 @@ void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
     // What counted may be what power took since.
     if (forgot_lately(partner) && holds(world_.node(partner).nvram().before_loss())) return;
     if (position_on_disk(range.identity).sequence >= record->header.sequence) return;
-    const auto mailbox = mailbox_on_disk(range.identity);
+    const auto& mailbox = mailbox_on_disk(range.identity);
     if (!mailbox || mailbox->durability == Durability::local) return;
     violate(range.identity, "I4",
             fmt::format("a write of {} blocks at {} to LUN {} of {} was acknowledged; its record "

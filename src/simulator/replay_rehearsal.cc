@@ -1,7 +1,8 @@
 #include "simulator/replay_rehearsal.h"
 
 #include <algorithm>
-#include <map>
+#include <array>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -25,7 +26,8 @@ class CopiedDisk final : public ports::Disk {
       : scheduler_(scheduler),
         unit_(unit),
         writes_left_(writes_left),
-        geometry_{unit.options().size, unit.options().block_size, false, unit.options().name} {}
+        geometry_{unit.options().size, unit.options().block_size, false, unit.options().name},
+        written_(unit.options().size / page_size) {}
 
   const std::string& name() const override { return unit_.options().name; }
   bool connected() const override { return true; }
@@ -34,23 +36,33 @@ class CopiedDisk final : public ports::Disk {
   void on_attention(std::move_only_function<void(ports::Attention)>) override {}
 
   void read(std::uint64_t offset, MutableBytes into, Done<void> done) override {
-    std::ranges::copy(unit_.peek(offset, into.size()), into.begin());
-    const auto block = geometry_.block_size;
-    for (auto it = written_.lower_bound(offset);
-         it != written_.end() && it->first < offset + into.size(); ++it) {
-      std::ranges::copy(it->second, into.begin() + static_cast<std::ptrdiff_t>(it->first - offset));
+    unit_.peek(offset, into);
+    while (!into.empty()) {
+      const std::uint64_t skip = offset % page_size;
+      const auto part = into.first(std::min<std::size_t>(into.size(), page_size - skip));
+      if (const auto& page = written_[offset / page_size]) {
+        std::copy_n(page->begin() + static_cast<std::ptrdiff_t>(skip), part.size(), part.begin());
+      }
+      offset += part.size();
+      into = into.subspan(part.size());
     }
-    ASSERT(offset % block == 0);
     answer(std::move(done));
   }
   void write(std::uint64_t offset, std::vector<Slice> data, bool, Done<void> done) override {
     if (writes_left_ == 0) return;  // it dies here
     --writes_left_;
-    const auto block = geometry_.block_size;
     for (const auto& slice : data) {
-      for (std::size_t at = 0; at < slice.bytes.size(); at += block, offset += block) {
-        const auto bytes = slice.bytes.subspan(at, block);
-        written_[offset].assign(bytes.begin(), bytes.end());
+      for (Bytes rest = slice.bytes; !rest.empty();) {
+        const std::uint64_t skip = offset % page_size;
+        const auto part = rest.first(std::min<std::size_t>(rest.size(), page_size - skip));
+        auto& page = written_[offset / page_size];
+        if (!page) {
+          page = std::make_unique<Page>();
+          unit_.peek(offset - skip, *page);
+        }
+        std::ranges::copy(part, page->begin() + static_cast<std::ptrdiff_t>(skip));
+        offset += part.size();
+        rest = rest.subspan(part.size());
       }
     }
     answer(std::move(done));
@@ -81,7 +93,9 @@ class CopiedDisk final : public ports::Disk {
   const SimUnit& unit_;
   std::uint64_t& writes_left_;
   ports::DiskGeometry geometry_;
-  std::map<std::uint64_t, std::vector<std::byte>> written_;  // by offset, block by block
+  static constexpr std::uint64_t page_size = 4096;
+  using Page = std::array<std::byte, page_size>;
+  std::vector<std::unique_ptr<Page>> written_;  // by number; none: as the unit has it
 };
 
 class Stage {

@@ -1,6 +1,7 @@
 #include "simulator/sim_disk.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/assert.h"
@@ -254,17 +255,20 @@ void SimDisk::on_reply(std::uint64_t tag, scsi::Response response) {
   switch (verdict.action) {
     case Verdict::Action::succeed: {
       pump();
-      std::vector<std::byte> data;
-      for (const auto& slice : response.data_in) {
-        data.insert(data.end(), slice.bytes.begin(), slice.bytes.end());
+      std::vector<std::byte> joined;
+      if (response.data_in.size() != 1) {
+        for (const auto& slice : response.data_in) {
+          joined.insert(joined.end(), slice.bytes.begin(), slice.bytes.end());
+        }
       }
+      const Bytes data = response.data_in.size() == 1 ? response.data_in[0].bytes : Bytes(joined);
       if (!operation.into.empty()) {
         if (data.size() != operation.into.size()) {
           return operation.done(fail(ErrorCode::io_error, name() + ": data missing"));
         }
-        std::ranges::copy(data, operation.into.begin());
+        std::memcpy(operation.into.data(), data.data(), data.size());
       }
-      return operation.done(Bytes(data));
+      return operation.done(data);
     }
     case Verdict::Action::repeat_now:
       if (++operation.repeats <= max_repeats && session_ != 0) {
@@ -313,14 +317,15 @@ void SimDisk::read(std::uint64_t offset, MutableBytes into, Done<void> done) {
 void SimDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable, Done<void> done) {
   std::size_t size = 0;
   for (const auto& slice : data) size += slice.bytes.size();
-  auto whole = make_buffer(size);
-  std::size_t at = 0;
+  auto owner = std::make_shared_for_overwrite<std::byte[]>(size);
+  std::byte* at = owner.get();
   for (const auto& slice : data) {
-    std::ranges::copy(slice.bytes, whole.bytes.begin() + static_cast<std::ptrdiff_t>(at));
+    if (!slice.bytes.empty()) std::memcpy(at, slice.bytes.data(), slice.bytes.size());
     at += slice.bytes.size();
   }
+  const Slice whole{owner, {owner.get(), size}};
   auto admitted = admit(offset, size);
-  if (admitted && !spoiling_ && spoils(offset, whole.slice(), done)) return;
+  if (admitted && !spoiling_ && spoils(offset, whole, done)) return;
   Operation operation;
   operation.done = without_data(std::move(done));
   operation.cdb[0] = write16;
@@ -329,7 +334,7 @@ void SimDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable,
   operation.cdb[1] = fua ? force_unit_access : 0;
   put(operation.cdb, 2, offset / geometry_.block_size);
   put(operation.cdb, 10, static_cast<std::uint32_t>(size / geometry_.block_size));
-  operation.data_out.push_back(whole.slice());
+  operation.data_out.push_back(whole);
   begin(std::move(operation), std::move(admitted));
 }
 

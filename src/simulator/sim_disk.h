@@ -49,6 +49,10 @@ class SimUnit {
   const scsi::Reservations& reservations() const { return unit_->reservations(); }
   // What a read would give now, and what would be left after a power loss.
   std::vector<std::byte> peek(std::uint64_t offset, std::uint64_t size) const;
+  void peek(std::uint64_t offset, MutableBytes into) const;
+  // Grow when a copy of the mailbox, the metadata of the pool, may have become another.
+  std::uint64_t mailbox_changes() const { return mailbox_changes_; }
+  std::uint64_t pool_changes() const { return pool_changes_; }
   Bytes stable() const { return {bytes_.get(), options_.size}; }
   // A write reaches the medium (or its cache): by which nexus; after its reservation check.
   struct Landed {
@@ -96,7 +100,7 @@ class SimUnit {
   struct Work {
     scsi::Action action;
     ports::TimerId timer;
-    std::optional<std::vector<std::byte>> early;  // read at the beginning
+    std::optional<Slice> early;  // read at the beginning
   };
   struct Outstanding {
     Session session;
@@ -121,6 +125,7 @@ class SimUnit {
   void drop_sessions(bool reset);
   const scsi::Nexus& writer(const scsi::StoreWrite& write) const;
   void land(const scsi::StoreWrite& write, bool partly, bool aborting);
+  Slice read(const scsi::StoreRead& read) const;
   void store(std::uint64_t offset, Bytes data, bool durable);
   void flush();
   Duration latency();
@@ -158,6 +163,7 @@ class SimUnit {
   std::unordered_map<scsi::CommandTag, Outstanding> outstanding_;
   std::unordered_map<scsi::StoreTag, Work> work_;
   std::uint64_t last_command_ = 0;
+  std::uint64_t mailbox_changes_ = 0, pool_changes_ = 0;
   std::optional<ha::Mailbox> last_mirrored_;  // sabotage: stale_mark_honoured
 };
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "base/assert.h"
@@ -168,7 +169,7 @@ void SimUnit::start(scsi::Action&& action, scsi::StoreTag tag) {
   Work work{std::move(action), {}, {}};
   // A disk may take the data at any time until it answers: by chance, at the beginning or the end.
   if (auto* read = std::get_if<scsi::StoreRead>(&work.action); read && random_.chance(1, 2)) {
-    work.early = peek(read->offset, read->length);
+    work.early = this->read(*read);
   }
   work.timer = shelf_.at(shelf_.now() + latency(), [this, tag] { finish(tag); });
   work_.emplace(tag, std::move(work));
@@ -185,8 +186,7 @@ void SimUnit::finish(scsi::StoreTag tag) {
   work_.erase(it);
   StoreDone result{tag, StoreDone::Outcome::ok, {}};
   if (auto* read = std::get_if<scsi::StoreRead>(&work.action)) {
-    result.data.push_back(
-        copy_to_slice(work.early ? *work.early : peek(read->offset, read->length)));
+    result.data.push_back(work.early ? std::move(*work.early) : this->read(*read));
   } else if (auto* write = std::get_if<scsi::StoreWrite>(&work.action)) {
     land(*write, false, false);
   } else if (auto* zero = std::get_if<scsi::StoreZero>(&work.action)) {
@@ -239,10 +239,13 @@ const scsi::Nexus& SimUnit::writer(const scsi::StoreWrite& write) const {
 }
 
 void SimUnit::land(const scsi::StoreWrite& write, bool partly, bool aborting) {
-  std::vector<std::byte> data;
-  for (const auto& slice : write.data) {
-    data.insert(data.end(), slice.bytes.begin(), slice.bytes.end());
+  std::vector<std::byte> joined;
+  if (write.data.size() != 1) {
+    for (const auto& slice : write.data) {
+      joined.insert(joined.end(), slice.bytes.begin(), slice.bytes.end());
+    }
   }
+  const Bytes data = write.data.size() == 1 ? write.data[0].bytes : Bytes(joined);
   auto odds = partly ? random_.below(5) : 4;
   if (odds == 4) {
     if (!aborting && spoil(write, data)) return;
@@ -294,15 +297,27 @@ bool SimUnit::spoil(disk::Area area, unsigned& lost, unsigned& misdirected, std:
 }
 
 std::vector<std::byte> SimUnit::peek(std::uint64_t offset, std::uint64_t size) const {
-  ASSERT(offset <= options_.size && size <= options_.size - offset);
-  std::vector<std::byte> seen(bytes_.get() + offset, bytes_.get() + offset + size);
+  std::vector<std::byte> seen(size);
+  peek(offset, seen);
+  return seen;
+}
+
+void SimUnit::peek(std::uint64_t offset, MutableBytes into) const {
+  ASSERT(offset <= options_.size && into.size() <= options_.size - offset);
+  std::memcpy(into.data(), bytes_.get() + offset, into.size());
+  if (cache_.empty()) return;
   const auto block = options_.block_size;
   for (auto it = cache_.lower_bound(offset / block);
-       it != cache_.end() && it->first * block < offset + size; ++it) {
-    std::ranges::copy(it->second,
-                      seen.begin() + static_cast<std::ptrdiff_t>(it->first * block - offset));
+       it != cache_.end() && it->first * block < offset + into.size(); ++it) {
+    std::ranges::copy(it->second, into.data() + (it->first * block - offset));
   }
-  return seen;
+}
+
+Slice SimUnit::read(const scsi::StoreRead& read) const {
+  auto owner = std::make_shared_for_overwrite<std::byte[]>(read.length);
+  const MutableBytes seen{owner.get(), read.length};
+  peek(read.offset, seen);
+  return {std::move(owner), seen};
 }
 
 void SimUnit::poke(std::uint64_t offset, Bytes bytes) {
@@ -312,15 +327,20 @@ void SimUnit::poke(std::uint64_t offset, Bytes bytes) {
 // In whole blocks.
 void SimUnit::store(std::uint64_t offset, Bytes data, bool durable) {
   const auto block = options_.block_size;
+  ASSERT(offset % block == 0 && data.size() % block == 0);
+  ASSERT(offset <= options_.size && data.size() <= options_.size - offset);
+  if (offset < disk::mailbox_copy(disk::mailbox_copies - 1).end()) ++mailbox_changes_;
+  const auto& metadata = options_.pool_metadata;
+  if (offset < metadata.end() && offset + data.size() > metadata.offset) ++pool_changes_;
+  if (durable || !options_.write_cache) {
+    cache_.erase(cache_.lower_bound(offset / block),
+                 cache_.lower_bound((offset + data.size()) / block));
+    std::memcpy(bytes_.get() + offset, data.data(), data.size());
+    return;
+  }
   for (std::size_t at = 0; at < data.size(); at += block) {
-    auto bytes = data.subspan(at, block);
-    auto number = (offset + at) / block;
-    if (durable || !options_.write_cache) {
-      cache_.erase(number);
-      std::ranges::copy(bytes, bytes_.get() + number * block);
-    } else {
-      cache_[number].assign(bytes.begin(), bytes.end());
-    }
+    const Bytes bytes = data.subspan(at, block);
+    cache_[(offset + at) / block].assign(bytes.begin(), bytes.end());
   }
 }
 
@@ -354,6 +374,8 @@ void SimUnit::power_off() {
       std::ranges::copy(bytes, bytes_.get() + number * options_.block_size);
     }
   }
+  ++mailbox_changes_;
+  ++pool_changes_;
   outstanding_.clear();
   scsi::Actions actions;
   unit_->on_power_lost(actions);
