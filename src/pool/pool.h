@@ -113,6 +113,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
             ports::Done<std::vector<Slice>> done) override;
   void start_consistency_point() override;
   bool needs_consistency_point() const override;
+  bool consistency_point_under_way() const { return flush_ != nullptr; }
   std::uint64_t dirty_bytes() const override;
   std::uint64_t dirty_limit() const override { return options_.dirty_limit; }
   LogPosition position() const override { return superblock_.position; }
@@ -290,6 +291,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   ResidentTree inodes_;
   SpaceMap space_;
   std::map<FileKey, std::shared_ptr<File>> files_;  // of the pool itself: all
+  std::size_t forget_above_ = files_max;            // so many of them: the clean ones are forgotten
   std::set<FileKey> changed_;                       // files with something for the next point
   std::map<VolumeId, Volume> volumes_;
   std::set<VolumeId> changed_volumes_;

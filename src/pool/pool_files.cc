@@ -143,12 +143,15 @@ Result<Slice> Pool::block_now(File& file, std::uint64_t number) {
   return dirty == nullptr ? base : dirty->over(base);
 }
 
+// Only when there are twice as many as were left the last time: what is not clean would be looked
+// at again and again.
 void Pool::forget_clean_files() {
-  if (files_.size() <= files_max) return;
+  if (files_.size() <= forget_above_) return;
   std::erase_if(files_, [](const auto& entry) {
     const auto& [key, file] = entry;
     return key.volume != pool_volume && file->clean() && file.use_count() == 1;
   });
+  forget_above_ = std::max(files_max, 2 * files_.size());
 }
 
 // ---- View ----
