@@ -129,6 +129,7 @@ Result<std::unique_ptr<PmemNvram>> PmemNvram::open(const std::string& path, std:
                                             : NvramMedium::disk_file;
   std::unique_ptr<PmemNvram> nvram(new PmemNvram(path, fd.release(), region, medium));
   nvram->lock_in_memory();
+  nvram->touch();
   return nvram;
 }
 
@@ -147,6 +148,13 @@ void PmemNvram::lock_in_memory() {
       locked_bytes_ = size;
       return;
     }
+}
+
+// A first touch costs more than the copy that it holds up: all of them now, while nobody waits. No
+// need of it: where the kernel does not know how (before 5.14), clients pay.
+void PmemNvram::touch() {
+  int how = medium_ == NvramMedium::disk_file ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
+  static_cast<void>(madvise(region_.data(), region_.size(), how));
 }
 
 std::string PmemNvram::description() const {

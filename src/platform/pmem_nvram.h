@@ -45,6 +45,7 @@ class PmemNvram final : public ports::Nvram {
  private:
   PmemNvram(std::string path, int fd, MutableBytes region, NvramMedium medium);
   void lock_in_memory();
+  void touch();
 
   std::string path_;
   int fd_;
