@@ -46,7 +46,8 @@ std::string pool_text(const admin::PoolReport& r) {
   out += fmt::format("  capacity  {}, used {}, free {}; {} wait for the next consistency point\n",
                      human_size(r.size), human_size(r.used), human_size(r.free),
                      human_size(r.waiting));
-  out += fmt::format("  {} consistency points since it is served here\n", r.consistency_points);
+  out += fmt::format("  {} consistency points since it is served here{}\n", r.consistency_points,
+                     r.consistency_point_under_way ? ", one under way" : "");
   for (const auto& g : r.groups) {
     out += fmt::format("  group {}   {}, {}\n", g.number, g.protection, human_size(g.size));
   }
@@ -85,20 +86,22 @@ std::string pool_json(const admin::PoolReport& r) {
                      {"rebuilt", d.rebuilt}});
   }
   for (const auto& problem : r.problems) problems.push_back(json::value(problem));
-  return json::serialize(json::object{{"identity", r.identity.value()},
-                                      {"name", r.name},
-                                      {"health", r.health},
-                                      {"size", r.size},
-                                      {"used", r.used},
-                                      {"free", r.free},
-                                      {"waiting", r.waiting},
-                                      {"consistency_points", r.consistency_points},
-                                      {"groups", std::move(groups)},
-                                      {"disks", std::move(disks)},
-                                      {"rebuild", work_json(r.rebuild)},
-                                      {"scrub", work_json(r.scrub)},
-                                      {"check", work_json(r.check)},
-                                      {"problems", std::move(problems)}}) +
+  return json::serialize(
+             json::object{{"identity", r.identity.value()},
+                          {"name", r.name},
+                          {"health", r.health},
+                          {"size", r.size},
+                          {"used", r.used},
+                          {"free", r.free},
+                          {"waiting", r.waiting},
+                          {"consistency_points", r.consistency_points},
+                          {"consistency_point_under_way", r.consistency_point_under_way},
+                          {"groups", std::move(groups)},
+                          {"disks", std::move(disks)},
+                          {"rebuild", work_json(r.rebuild)},
+                          {"scrub", work_json(r.scrub)},
+                          {"check", work_json(r.check)},
+                          {"problems", std::move(problems)}}) +
          "\n";
 }
 

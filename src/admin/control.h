@@ -377,6 +377,7 @@ struct PoolReport {
   std::uint64_t size = 0, used = 0, free = 0;  // bytes; free: what a new LUN could take
   std::uint64_t waiting = 0;                   // bytes for the next consistency point
   std::uint64_t consistency_points = 0;        // since this node serves the pool
+  bool consistency_point_under_way = false;
   std::vector<PoolGroup> groups;
   std::vector<PoolDisk> disks;
   PoolWork rebuild, scrub, check;
@@ -384,7 +385,8 @@ struct PoolReport {
   template <class A>
   void fields(A& a) {
     a(identity), a(name), a(health), a(size), a(used), a(free), a(waiting), a(consistency_points),
-        a(groups), a(disks), a(rebuild), a(scrub), a(check), a(problems);
+        a(consistency_point_under_way), a(groups), a(disks), a(rebuild), a(scrub), a(check),
+        a(problems);
   }
 };
 struct VolumeItem {

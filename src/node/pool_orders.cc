@@ -162,6 +162,7 @@ admin::PoolReport PoolOrders::report() const {
   r.used = capacity.size - std::min(capacity.size, capacity.free);
   r.waiting = pool.dirty_bytes();
   r.consistency_points = pool.figures().consistency_points;
+  r.consistency_point_under_way = pool.consistency_point_under_way();
   for (std::uint32_t i = 0; i < layout.groups.size(); ++i) {
     const auto data = std::ranges::count_if(
         layout.members, [i](const raid::Member& m) { return m.group == i && !m.parity; });
