@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdlib>
+
 #include "ha/cluster.h"
 
 namespace duet::ha::testing {
@@ -23,6 +26,33 @@ inline bool both_mirrored(const Cluster& c) {
 inline bool survivor_serves_both(const Cluster& c, NodeId survivor) {
   return c.serves(survivor, red) && c.serves(survivor, blue) &&
          c.state(survivor) == NodeState::taken_over_partner;
+}
+
+// How a node may fail; all of them end with power_on, resume and restore_link.
+enum class How { off, panic, pause, cut };
+inline constexpr std::array all_ways{How::off, How::panic, How::pause, How::cut};
+
+inline void hit(Cluster& c, NodeId victim, How how) {
+  switch (how) {
+    case How::off:
+      c.power_off(victim);
+      break;
+    case How::panic:
+      c.panic_engine(victim);
+      break;
+    case How::pause:
+      c.pause(victim);
+      break;
+    case How::cut:
+      c.cut_link();
+      break;
+  }
+}
+
+// Every how many moments a test fails a node: DUET_KILL_STRIDE=1 for each of them.
+inline std::uint64_t kill_stride(std::uint64_t otherwise) {
+  const char* text = std::getenv("DUET_KILL_STRIDE");
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
 // Both serve, mirrored, for a second; pauses are counted from here on.

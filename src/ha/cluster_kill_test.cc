@@ -2,43 +2,10 @@
 // whatever the step, nothing is lost and both nodes come home. DUET_KILL_STRIDE=1 tries every n.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
-#include "ha/cluster.h"
+#include "ha/cluster_fixture.h"
 
 namespace duet::ha::testing {
 namespace {
-
-std::uint64_t stride(std::uint64_t otherwise) {
-  const char* text = std::getenv("DUET_KILL_STRIDE");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
-bool home(const Cluster& c) {
-  return c.state(red) == NodeState::up && c.state(blue) == NodeState::up && c.serves(red, red) &&
-         c.serves(blue, blue) && c.mode_in_mailbox(red) == Durability::mirrored &&
-         c.mode_in_mailbox(blue) == Durability::mirrored;
-}
-
-enum class How { off, panic, pause, cut };
-constexpr std::array all_ways{How::off, How::panic, How::pause, How::cut};
-
-void hit(Cluster& c, NodeId victim, How how) {
-  switch (how) {
-    case How::off:
-      c.power_off(victim);
-      break;
-    case How::panic:
-      c.panic_engine(victim);
-      break;
-    case How::pause:
-      c.pause(victim);
-      break;
-    case How::cut:
-      c.cut_link();
-      break;
-  }
-}
 
 enum class Move { takeover, giveback, planned };
 
@@ -51,7 +18,7 @@ bool try_one(std::uint64_t n, NodeId victim, How how, Move move) {
   Cluster c(o);
   c.power_on(red);
   c.power_on(blue);
-  EXPECT_TRUE(c.run_until([&] { return home(c); }, seconds(10))) << c.describe();
+  EXPECT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10))) << c.describe();
   if (move == Move::planned) {
     c.order(n % 2 == 0 ? red : blue, {.verb = OperatorVerb::takeover, .node = red});
   } else {
@@ -64,7 +31,7 @@ bool try_one(std::uint64_t n, NodeId victim, How how, Move move) {
   bool reached = false;
   // Not from inside the core that is being hit: at the next task.
   auto due = [&] { return c.handled(victim) >= first + n; };
-  c.run_until([&] { return (reached = due()) || (n > 40 && c.boots(red) > 1 && home(c)); },
+  c.run_until([&] { return (reached = due()) || (n > 40 && c.boots(red) > 1 && both_mirrored(c)); },
               seconds(10));
   if (reached) {
     hit(c, victim, how);
@@ -73,7 +40,7 @@ bool try_one(std::uint64_t n, NodeId victim, How how, Move move) {
     c.power_on(victim);
     c.restore_link();
   }
-  EXPECT_TRUE(c.run_until([&] { return home(c); }, seconds(30)))
+  EXPECT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(30)))
       << "n " << n << " victim " << int{victim.value()} << " how " << static_cast<int>(how) << "\n"
       << c.describe() << c.history();
   EXPECT_TRUE(c.violations().empty())
@@ -85,7 +52,7 @@ bool try_one(std::uint64_t n, NodeId victim, How how, Move move) {
 void try_all(NodeId victim, Move move) {
   for (auto how : all_ways) {
     std::uint64_t n = 0;
-    while (try_one(n, victim, how, move)) n += stride(37);
+    while (try_one(n, victim, how, move)) n += kill_stride(37);
     EXPECT_GT(n, 60U) << "the move has more steps than that";
   }
 }
@@ -101,7 +68,7 @@ bool try_start(std::uint64_t n, NodeId victim, How how) {
   c.power_on(red);
   c.power_on(blue);
   bool reached = false;
-  c.run_until([&] { return (reached = c.handled(victim) >= n) || home(c); }, seconds(10));
+  c.run_until([&] { return (reached = c.handled(victim) >= n) || both_mirrored(c); }, seconds(10));
   if (reached) {
     hit(c, victim, how);
     c.order(partner_of(victim), OperatorVerb::takeover, victim);
@@ -110,7 +77,7 @@ bool try_start(std::uint64_t n, NodeId victim, How how) {
     c.power_on(victim);
     c.restore_link();
   }
-  EXPECT_TRUE(c.run_until([&] { return home(c); }, seconds(30)))
+  EXPECT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(30)))
       << "n " << n << " how " << static_cast<int>(how) << "\n"
       << c.describe() << c.history();
   EXPECT_TRUE(c.violations().empty())
@@ -123,7 +90,7 @@ TEST(Kill, either_node_while_both_start) {
   for (auto victim : {red, blue}) {
     for (auto how : all_ways) {
       std::uint64_t n = 0;
-      while (try_start(n, victim, how)) n += stride(37);
+      while (try_start(n, victim, how)) n += kill_stride(37);
       EXPECT_GT(n, 50U);
     }
   }

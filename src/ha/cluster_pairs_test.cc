@@ -3,7 +3,6 @@
 // and both come home. DUET_KILL_STRIDE=1 tries every way in every pair.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <map>
 
 #include "ha/cluster_fixture.h"
@@ -114,8 +113,6 @@ std::map<std::string, Moment> find_pairs() {
   return pairs;
 }
 
-enum class How { off, panic, pause, cut };
-
 void hit_in(const std::string& pair, const Moment& moment, NodeId victim, How how) {
   SCOPED_TRACE(std::string(stories()[moment.story].name) + ", in " + pair + ", node " +
                std::to_string(victim.value()) + ", how " + std::to_string(static_cast<int>(how)));
@@ -123,20 +120,7 @@ void hit_in(const std::string& pair, const Moment& moment, NodeId victim, How ho
   std::uint64_t tasks = 0;
   play(c, stories()[moment.story], [&] { return tasks++ == moment.tasks; });
   ASSERT_EQ(state_of(c, red) + " | " + state_of(c, blue), pair) << "the same seed, the same run";
-  switch (how) {
-    case How::off:
-      c.power_off(victim);
-      break;
-    case How::panic:
-      c.panic_engine(victim);
-      break;
-    case How::pause:
-      c.pause(victim);
-      break;
-    case How::cut:
-      c.cut_link();
-      break;
-  }
+  hit(c, victim, how);
   c.run_for(milliseconds(static_cast<std::int64_t>(moment.tasks * 37 % 3000)));
   for (auto node : {red, blue}) {
     c.resume(node);
@@ -151,12 +135,11 @@ void hit_in(const std::string& pair, const Moment& moment, NodeId victim, How ho
 TEST(Pairs, in_each_of_them_a_node_fails) {
   auto pairs = find_pairs();
   EXPECT_GT(pairs.size(), 60U);
-  const char* stride = std::getenv("DUET_KILL_STRIDE");
-  bool every_way = stride != nullptr && std::string(stride) == "1";
+  const bool every_way = kill_stride(0) == 1;
   std::size_t number = 0;
   for (const auto& [pair, moment] : pairs) {
     for (auto victim : {red, blue}) {
-      for (auto how : {How::off, How::panic, How::pause, How::cut}) {
+      for (auto how : all_ways) {
         if (!every_way && number % 4 != static_cast<std::size_t>(how)) continue;
         hit_in(pair, moment, victim, how);
         if (::testing::Test::HasFailure()) return;
