@@ -345,8 +345,8 @@ void Boot::on_marked(const MailboxKeeper::Outcome& outcome, World& world, Output
   out.log(absent_.empty() ? Severity::notice : Severity::warning, "boot.claimed",
           "epoch " + std::to_string(m.epoch.value()) + without);
   why_ = Reason::awaiting_engine;
-  bool replay = !forced_ && decide_replay(m, world.engine->nvram).replay;
-  state_ = Assuming{.mailbox = m, .replay = replay, .retry = out.now()};
+  auto log = forced_ ? ReplayDecision{} : decide_replay(m, world.engine->nvram);
+  state_ = Assuming{.mailbox = m, .log = log, .retry = out.now()};
 }
 
 void Boot::assume(World& world, Output& out) {
@@ -354,12 +354,13 @@ void Boot::assume(World& world, Output& out) {
   s.retry = never;
   out.act(AssumeIdentity{.identity = world.self(),
                          .epoch = s.mailbox.epoch,
-                         .replay = s.replay,
+                         .replay = s.log.replay,
                          .log_epoch = s.mailbox.log_epoch,
                          .key = world.engine_key(),
                          .holder = world.key(),
                          .durability = s.mailbox.durability,
                          .since = s.mailbox.durability_since,
+                         .own_log = s.log.own_log,
                          .absent = world.absent(world.self())});
 }
 

@@ -92,7 +92,7 @@ class Boot {
   };
   struct Assuming {
     Mailbox mailbox;
-    bool replay = false;
+    ReplayDecision log;
     Instant retry = never;
   };
   struct Up {};

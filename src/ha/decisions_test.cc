@@ -29,10 +29,10 @@ TEST(decide_replay, table) {
   for (const auto& row : {
            Row{Durability::write_through, there, 0, {true, false}},
            Row{Durability::write_through, here, 0, {true, false}},
-           Row{Durability::local, here, 0, {true, true}},
+           Row{Durability::local, here, 0, {true, true, true}},
            Row{Durability::local, there, 0, {false, false}},
-           Row{Durability::mirrored, here, there, {true, true}},
-           Row{Durability::mirrored, there, here, {true, true}},
+           Row{Durability::mirrored, here, there, {true, true, true}},
+           Row{Durability::mirrored, there, here, {true, true, false}},
            Row{Durability::mirrored, there, elsewhere, {false, false}},
        }) {
     EXPECT_EQ(decide_replay(mailbox(row.mode, row.server, row.mirror), here), row.expected);

@@ -235,6 +235,7 @@ struct CheckLog {
   Durability durability = Durability::write_through;  // as in the mailbox
   Epoch log_epoch;
   LogSequence since;
+  bool own_log = false;  // this node served under it: ReplayDecision
 };
 // Serve `identity`: register `key` on its disks, verify the reservation is `holder`'s, open the
 // pool, replay the log of `log_epoch` if `replay`, start the new epoch, make a consistency point,
@@ -250,6 +251,7 @@ struct AssumeIdentity {
   // under it.
   Durability durability = Durability::write_through;
   LogSequence since;
+  bool own_log = false;  // this node served under it: ReplayDecision
   // Disks, by index, that are not fenced: dead, or out of reach. Not to be touched until
   // DiskReturned; the engine says AssumeFailed when it cannot do without them.
   std::vector<std::uint8_t> absent{};

@@ -197,11 +197,16 @@ void Takeover::on_window_closed(World& world, Output& out) {
 // Nothing has been changed yet, and a partner whose mirror is damaged may still have its own log.
 bool Takeover::look(const Mailbox& m, std::optional<Confirming> confirmed, World& world,
                     Output& out) {
-  Log log{m.durability, m.log_epoch, m.durability_since};
-  if (!decide_replay(m, world.engine->nvram).replay || looked_at_ == log) return false;
+  auto decision = decide_replay(m, world.engine->nvram);
+  Log log{m.durability, m.log_epoch, m.durability_since, decision.own_log};
+  if (!decision.replay || looked_at_ == log) return false;
   if (confirmed) MARK(takeover_looks_again);
   looked_at_ = log;
-  out.act(CheckLog{world.partner(), m.durability, m.log_epoch, m.durability_since});
+  out.act(CheckLog{.identity = world.partner(),
+                   .durability = m.durability,
+                   .log_epoch = m.log_epoch,
+                   .since = m.durability_since,
+                   .own_log = decision.own_log});
   state_ = Looking{out.now() + look_wait, std::move(confirmed)};
   return true;
 }
@@ -310,7 +315,7 @@ bool Takeover::settle_confirming(World& world, Output& out) {
 void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   auto m = *seen.mailbox;
   auto decision = decide_replay(m, world.engine->nvram);
-  replay_ = decision.replay;
+  replay_ = decision;
   // T8: that one boot has stopped says nothing of the next, which may have claimed while we were
   // not scheduled. Who serves wrote the mailbox first.
   bool heard_of = m.server != world.partner() || m.writer == victim_;
@@ -318,7 +323,7 @@ void Takeover::mark(const Confirming& seen, World& world, Output& out) {
   bool stopped = heard_of && world.monitor.stopped(victim_);
   if (!decision.possible || damaged_) {
     MARK(takeover_forced);
-    replay_ = false;
+    replay_ = {};
     out.log(Severity::error, "takeover.forced",
             damaged_ ? "forced by the operator: acknowledged writes since the partner's last "
                        "consistency point are lost"
@@ -374,12 +379,13 @@ void Takeover::assume(World& world, Output& out) {
   prepared_ = false;  // the engine uses it now
   out.act(AssumeIdentity{.identity = world.partner(),
                          .epoch = epoch_,
-                         .replay = replay_,
+                         .replay = replay_.replay,
                          .log_epoch = marked_.log_epoch,
                          .key = world.engine_key(),
                          .holder = world.key(),
                          .durability = marked_.durability,
                          .since = marked_.durability_since,
+                         .own_log = replay_.own_log,
                          .absent = world.absent(world.partner())});
   state_ = Assuming{};
 }

@@ -204,13 +204,14 @@ class Takeover {
     Durability mode{};
     Epoch epoch;
     LogSequence since;
+    bool own = false;
     bool operator==(const Log&) const = default;
   };
   DiskSet absent_;                // the partner's disks that are not fenced, in this attempt
   std::optional<Log> looked_at_;  // in this attempt
   bool damaged_ = false;          // it is, and the operator accepts that
   Mailbox marked_;
-  bool replay_ = false;
+  ReplayDecision replay_;
   Epoch epoch_;
   BootNonce victim_;  // the partner's boot that we took over
   Instant kill_at_ = never;

@@ -26,11 +26,12 @@ ReplayDecision decide_replay(const Mailbox& mailbox, std::uint64_t nvram) {
       return {.possible = true, .replay = false};
     case Durability::local: {
       bool here = mailbox.nvram_server == nvram;
-      return {.possible = here, .replay = here};
+      return {.possible = here, .replay = here, .own_log = here};
     }
     case Durability::mirrored: {
-      bool here = mailbox.nvram_server == nvram || mailbox.nvram_mirror == nvram;
-      return {.possible = here, .replay = here};
+      bool own = mailbox.nvram_server == nvram;
+      bool here = own || mailbox.nvram_mirror == nvram;
+      return {.possible = here, .replay = here, .own_log = own};
     }
   }
   UNREACHABLE();

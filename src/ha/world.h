@@ -129,7 +129,8 @@ struct World {
 // `nvram`.
 struct ReplayDecision {
   bool possible = false;
-  bool replay = false;  // false and possible: everything is on disk
+  bool replay = false;   // false and possible: everything is on disk
+  bool own_log = false;  // replay: this node served under it; else it is the mirror of who did
   bool operator==(const ReplayDecision&) const = default;
 };
 ReplayDecision decide_replay(const Mailbox& mailbox, std::uint64_t nvram);

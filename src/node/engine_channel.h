@@ -57,9 +57,10 @@ struct CheckLogOrder {
   Durability durability{};
   Epoch log_epoch;
   LogSequence since;
+  bool own_log = false;  // this node served under it; else it is the mirror of who did
   template <class A>
   void fields(A& a) {
-    a(identity), a(durability), a(log_epoch), a(since);
+    a(identity), a(durability), a(log_epoch), a(since), a(own_log);
   }
 };
 struct AssumeOrder {
@@ -70,13 +71,14 @@ struct AssumeOrder {
   Durability durability{};  // of the log that is replayed, with log_epoch and since: its mark in
                             // the mailbox
   LogSequence since;
+  bool own_log = false;  // as in CheckLogOrder
   ReservationKey key;
   ReservationKey holder;
   std::vector<std::uint8_t> absent;  // disks, by index, that are not fenced: not to be touched
   template <class A>
   void fields(A& a) {
-    a(identity), a(epoch), a(replay), a(log_epoch), a(durability), a(since), a(key), a(holder),
-        a(absent);
+    a(identity), a(epoch), a(replay), a(log_epoch), a(durability), a(since), a(own_log), a(key),
+        a(holder), a(absent);
   }
 };
 struct DiskReturnedNote {  // an absent disk is fenced now

@@ -87,6 +87,7 @@ class IdentityBench {
     o.log_epoch = Epoch(epoch - 1);
     o.durability = mark.first;
     o.since = mark.second;
+    o.own_log = self == red;
     o.holder = shelf.reserve(self, o.epoch, reservation);
     o.key = disk::make_key(TestShelf::cluster, self, disk::KeyRole::engine, o.epoch);
     return o;

@@ -175,7 +175,7 @@ void IdentityService::drop_prepared() {
 
 // ---- the log ----
 
-Result<nvlog::ReplayPlan> IdentityService::plan_log(const nvlog::Mark& mark,
+Result<nvlog::ReplayPlan> IdentityService::plan_log(const nvlog::Mark& mark, bool own_log,
                                                     const nvlog::LogPosition& from) const {
   auto region = Bytes(ports_.nvram.region());
   auto control = nvlog::read_control_block(region, ports_.layout, identity_);
@@ -183,10 +183,10 @@ Result<nvlog::ReplayPlan> IdentityService::plan_log(const nvlog::Mark& mark,
   auto plan = nvlog::plan_replay(region.subspan(extent.offset, extent.length), identity_, from,
                                  nvlog::required_sequence(mark, control));
   if (!plan) return plan;
-  // A gap in our own ring is what a power loss leaves of records that were never acknowledged. In
-  // the mirror, written in order, it is damage, and what is missing may have been acknowledged.
+  // A gap in the ring of who served is what a power loss leaves of records that were never
+  // acknowledged. In a mirror, written in order, it is damage, and what is missing may have been.
   bool damaged = plan->reason == nvlog::ReplayEnd::lost ||
-                 (plan->reason == nvlog::ReplayEnd::unfinished && !home());
+                 (plan->reason == nvlog::ReplayEnd::unfinished && !own_log);
   if (!damaged) return plan;
   MARK(replay_refused_damaged);
   return fail(ErrorCode::invalid,
@@ -195,7 +195,7 @@ Result<nvlog::ReplayPlan> IdentityService::plan_log(const nvlog::Mark& mark,
 
 Status IdentityService::look_at_log(const CheckLogOrder& order,
                                     const nvlog::LogPosition& from) const {
-  auto plan = plan_log({order.durability, order.log_epoch, order.since}, from);
+  auto plan = plan_log({order.durability, order.log_epoch, order.since}, order.own_log, from);
   if (!plan) return std::unexpected(plan.error());
   return {};
 }
@@ -310,7 +310,8 @@ std::vector<Slice> IdentityService::stripe_records(const nvlog::LogPosition& pos
 }
 
 Status IdentityService::apply_log(nvlog::LogPosition& end) {
-  auto plan = plan_log({order_.durability, order_.log_epoch, order_.since}, storage_->position());
+  auto plan = plan_log({order_.durability, order_.log_epoch, order_.since}, order_.own_log,
+                       storage_->position());
   if (!plan) return std::unexpected(plan.error());
   auto extent = ports_.layout.ring(identity_);
   Bytes ring = Bytes(ports_.nvram.region()).subspan(extent.offset, extent.length);

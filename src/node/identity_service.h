@@ -125,7 +125,8 @@ class IdentityService {
   void start_preparing();
   void prepared(Status status);
   Status look_at_log(const CheckLogOrder& order, const nvlog::LogPosition& from) const;
-  Result<nvlog::ReplayPlan> plan_log(const nvlog::Mark& mark, const nvlog::LogPosition& from) const;
+  Result<nvlog::ReplayPlan> plan_log(const nvlog::Mark& mark, bool own_log,
+                                     const nvlog::LogPosition& from) const;
   void activate();
   void verified(Result<void> r);
   void activated(Result<void> r);

@@ -248,6 +248,44 @@ TEST(IdentityService, DamageBeforeTheConsistencyPointIsNone) {
   EXPECT_TRUE(b.last<AssumedFact>());
 }
 
+// A resumed takeover: the log is our own, though the identity is the partner's; and the other way
+// round the home node may have no more than the mirror.
+TEST(IdentityService, WhatAHoleMeansFollowsFromWhoseLogItIsNotFromWhoseIdentity) {
+  for (NodeId node : {red, blue}) {
+    for (bool own : {false, true}) {
+      Bench b;
+      b.reservation = ports::ReservationType::write_exclusive_registrants_only;
+      b.serve();
+      b.refuse_writes(true);
+      b.mirror.hold();
+      auto client = b.client();
+      client.patience = milliseconds(1);
+      for (std::uint32_t i = 0; i < 3; ++i) {
+        EXPECT_FALSE(client.write(i * 8, static_cast<char>('1' + i)));
+      }
+      std::string pattern(64, '2');
+      auto ours = b.ring(b.nvram), theirs = b.ring(b.partner);
+      auto found = std::ranges::search(ours, std::as_bytes(std::span(pattern)));
+      ASSERT_FALSE(found.empty());
+      found.front() = std::byte{0};
+      std::ranges::copy(ours, theirs.begin());
+      b.start_engine(node);
+      b.refuse_writes(false);
+      CheckLogOrder look{red, b.mark.first, Epoch(b.epoch), b.mark.second, own};
+      b.service->check_log(look);
+      b.run();
+      ASSERT_TRUE(b.last<LogCheckedFact>());
+      EXPECT_EQ(b.last<LogCheckedFact>()->sound, own);
+      auto order = b.order(true);
+      order.own_log = own;
+      b.service->assume(order, false);
+      b.run();
+      EXPECT_EQ(b.last<AssumedFact>() != nullptr, own) << int{node.value()};
+      EXPECT_EQ(b.last<AssumeFailedFact>() == nullptr, own) << int{node.value()};
+    }
+  }
+}
+
 TEST(IdentityService, AHoleInTheMirrorIsDamageThoughNothingProvesALoss) {
   Bench b;
   b.serve();

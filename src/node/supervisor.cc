@@ -325,11 +325,11 @@ void Supervisor::perform(ha::CloseMirrorWindow&) {
   to_engine(CloseWindowOrder{});
 }
 void Supervisor::perform(ha::CheckLog& a) {
-  to_engine(CheckLogOrder{a.identity, a.durability, a.log_epoch, a.since});
+  to_engine(CheckLogOrder{a.identity, a.durability, a.log_epoch, a.since, a.own_log});
 }
 void Supervisor::perform(ha::AssumeIdentity& a) {
-  to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.durability, a.since, a.key,
-                        a.holder, a.absent});
+  to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.durability, a.since,
+                        a.own_log, a.key, a.holder, a.absent});
 }
 void Supervisor::perform(ha::DiskReturned& a) {
   to_engine(DiskReturnedNote{a.disk.identity, a.disk.index});
