@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/coverage_expect.h"
 #include "disk/reservation_key.h"
@@ -292,6 +293,46 @@ TEST(fence_set, arbiter_first_then_the_others_then_the_arbiter_again) {
   }
   EXPECT_EQ(set.outcome(), FenceSet::Outcome::done);
   EXPECT_EQ(order, (std::vector{0, 1, 2, 3, 0}));
+}
+
+// The partner claims its disks while we fence them: what it took back is fought for again, as long
+// as the arbiter is ours, and not for ever. The arbiter lost is all lost.
+TEST(fence_set, a_disk_taken_back_is_fought_for_again_within_bounds) {
+  struct Row {
+    std::uint8_t disk;
+    int times;  // that our key is taken away there
+    FenceSet::Outcome expected;
+  };
+  EXPECT_MARK(fence_set_repeated);
+  for (const auto& row :
+       {Row{1, 1, FenceSet::Outcome::done}, Row{1, FenceSet::max_repeats, FenceSet::Outcome::done},
+        Row{1, FenceSet::max_repeats + 1, FenceSet::Outcome::lost},
+        Row{0, 1, FenceSet::Outcome::lost}}) {
+    Harness h;
+    FenceSet set(rules(FenceMode::fence), NodeId(2), 2);
+    auto out = h.out();
+    set.start(out);
+    std::array<bool, 2> ours{};
+    int taken = 0;
+    while (set.outcome() == FenceSet::Outcome::running) {
+      auto commands = h.take();
+      ASSERT_FALSE(commands.empty());
+      for (auto& command : commands) {
+        auto disk = command.disk.index;
+        DiskReply reply;
+        if (std::holds_alternative<ReadKeys>(command.operation)) {
+          reply = RegisteredKeys{1, {ours[disk] ? mine : theirs}};
+        } else if (std::holds_alternative<ReadReservation>(command.operation)) {
+          reply = ours[disk] ? held(mine, ea) : held(theirs, we);
+        } else if (std::holds_alternative<RegisterKey>(command.operation)) {
+          ours[disk] = disk != row.disk || ++taken > row.times;
+        }
+        auto o = h.out();
+        EXPECT_TRUE(set.on_completed({command.command, reply}, o));
+      }
+    }
+    EXPECT_EQ(set.outcome(), row.expected) << int{row.disk} << " " << row.times;
+  }
 }
 
 }  // namespace
