@@ -15,11 +15,15 @@ namespace json = boost::json;
 // Each veto with its name, and what clears it.
 std::string vetoes_text(const admin::Possible& p, const char* indent) {
   std::string out;
-  for (const auto& v : p.vetoes) {
-    out += fmt::format("{}- {} ({}{}){}{}\n", indent, v.text, v.name, v.hard ? "" : ", soft",
-                       v.detail.empty() ? "" : ": ", v.detail);
-    if (!v.cure.empty()) out += fmt::format("{}    clears: {}\n", indent, v.cure);
-  }
+  auto list = [&](const std::vector<admin::Veto>& vetoes, const char* soft) {
+    for (const auto& v : vetoes) {
+      out += fmt::format("{}- {} ({}{}){}{}\n", indent, v.text, v.name, v.hard ? "" : soft,
+                         v.detail.empty() ? "" : ": ", v.detail);
+      if (!v.cure.empty()) out += fmt::format("{}    clears: {}\n", indent, v.cure);
+    }
+  };
+  list(p.vetoes, ", soft");
+  list(p.notes, ", stops nothing");
   return out;
 }
 
@@ -32,16 +36,23 @@ std::string possible_text(const char* what, const admin::Possible& p) {
 }
 
 json::object possible_json(const admin::Possible& p) {
-  json::array reasons, vetoes;
+  json::array reasons, vetoes, notes;
+  auto item = [](const admin::Veto& v) {
+    return json::object{{"name", v.name},
+                        {"hard", v.hard},
+                        {"text", v.text},
+                        {"detail", v.detail},
+                        {"clears", v.cure}};
+  };
   for (const auto& v : p.vetoes) {
     reasons.push_back(json::value(v.detail.empty() ? v.text : v.text + ": " + v.detail));
-    vetoes.push_back({{"name", v.name},
-                      {"hard", v.hard},
-                      {"text", v.text},
-                      {"detail", v.detail},
-                      {"clears", v.cure}});
+    vetoes.push_back(item(v));
   }
-  return {{"possible", p.possible}, {"reasons", std::move(reasons)}, {"vetoes", std::move(vetoes)}};
+  for (const auto& v : p.notes) notes.push_back(item(v));
+  return {{"possible", p.possible},
+          {"reasons", std::move(reasons)},
+          {"vetoes", std::move(vetoes)},
+          {"notes", std::move(notes)}};
 }
 
 bool moving(const std::string& step) {
@@ -52,13 +63,17 @@ std::string identity_text(const admin::IdentityStatus& i) {
   if (!i.served_here) {
     return fmt::format("  {:<8} not served here   {}\n", i.name, i.target);
   }
-  return fmt::format(
+  auto out = fmt::format(
       "  {:<8} served here, epoch {}, {}{}   {} at {}\n"
       "  {:<8} address {}\n"
       "  {:<8} {} LUN(s), {} session(s), log {} of {} used, {} consistency points\n",
       i.name, i.epoch, i.durability, i.lease_valid ? "" : ", LEASE EXPIRED: not answering",
       i.target, i.address, "", i.network, "", i.luns, i.sessions, human_size(i.log_used),
       human_size(i.log_size), i.consistency_points);
+  for (const auto& disk : i.absent) {
+    out += fmt::format("  {:<8} without disk {}: {}\n", "", disk.name, disk.why);
+  }
+  return out;
 }
 
 std::string hex(std::uint64_t n) {
@@ -120,6 +135,8 @@ std::string status_text(const admin::StatusReport& s) {
 std::string status_json(const admin::StatusReport& s) {
   json::array identities;
   for (const auto& i : s.identities) {
+    json::array absent;
+    for (const auto& disk : i.absent) absent.push_back({{"disk", disk.name}, {"why", disk.why}});
     identities.push_back({{"identity", i.identity.value()},
                           {"name", i.name},
                           {"served_here", i.served_here},
@@ -133,7 +150,8 @@ std::string status_json(const admin::StatusReport& s) {
                           {"sessions", i.sessions},
                           {"log_used", i.log_used},
                           {"log_size", i.log_size},
-                          {"consistency_points", i.consistency_points}});
+                          {"consistency_points", i.consistency_points},
+                          {"absent_disks", std::move(absent)}});
   }
   json::object counters;
   for (const auto& c : s.counters) counters[c.name] = c.value;

@@ -124,6 +124,14 @@ using Request = std::variant<StatusQuery, EventsQuery, Operate, LunCreate, LunDe
 
 // ---- replies ----
 
+struct AbsentDisk {  // an identity is served without it
+  std::string name;
+  std::string why;
+  template <class A>
+  void fields(A& a) {
+    a(name), a(why);
+  }
+};
 struct IdentityStatus {
   NodeId identity;
   std::string name;  // of the home node
@@ -138,11 +146,12 @@ struct IdentityStatus {
   std::uint32_t sessions = 0;
   std::uint64_t log_used = 0, log_size = 0;  // bytes
   std::uint64_t consistency_points = 0;
+  std::vector<AbsentDisk> absent;
   template <class A>
   void fields(A& a) {
     a(identity), a(name), a(served_here), a(epoch), a(durability), a(target), a(address),
         a(network), a(lease_valid), a(luns), a(sessions), a(log_used), a(log_size),
-        a(consistency_points);
+        a(consistency_points), a(absent);
   }
 };
 struct Veto {  // why a move is refused now
@@ -159,9 +168,10 @@ struct Veto {  // why a move is refused now
 struct Possible {  // whether something could be done now, and if not, why
   bool possible = false;
   std::vector<Veto> vetoes;
+  std::vector<Veto> notes;  // worth knowing, in nobody's way
   template <class A>
   void fields(A& a) {
-    a(possible), a(vetoes);
+    a(possible), a(vetoes), a(notes);
   }
 };
 struct Counter {
@@ -423,7 +433,7 @@ using Reply = std::variant<StatusReport, EventItem, EventsEnd, OperateReply, Lun
                            HealthReport, CheckReport, PoolReply>;
 
 // Changes with every change of the messages above.
-inline constexpr std::uint8_t control_version = 3;
+inline constexpr std::uint8_t control_version = 4;
 
 template <class T>
 std::vector<std::byte> to_message(const T& message) {

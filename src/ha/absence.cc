@@ -4,8 +4,6 @@
 #include <map>
 #include <set>
 
-#include "disk/label.h"
-
 namespace duet::ha {
 
 bool contains(const DiskSet& set, std::uint8_t disk) {
@@ -119,11 +117,15 @@ std::optional<Place> LabelReader::place(const Disk& d) const {
   if (!chosen) return {};
   const auto& label = chosen->label;
   if (label.cluster != cluster_ || label.owner != d.ref.identity) return {};
-  return Place{.data = label.role == disk::Role::data,
-               .group = label.raid_group,
-               .position = label.position,
-               .disks_in_pool = label.disks_in_pool,
-               .redundancy = label.redundancy};
+  return place_of(label);
+}
+
+Place place_of(const disk::Label& label) {
+  return {.data = label.role == disk::Role::data,
+          .group = label.raid_group,
+          .position = label.position,
+          .disks_in_pool = label.disks_in_pool,
+          .redundancy = label.redundancy};
 }
 
 }  // namespace duet::ha

@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "disk/label.h"
 #include "ha/config.h"
 #include "ha/output.h"
 
@@ -25,6 +26,7 @@ struct Place {
   std::uint8_t redundancy = 0;
   bool operator==(const Place&) const = default;
 };
+Place place_of(const disk::Label& label);
 using Places = std::vector<std::optional<Place>>;  // by index; nothing: no label was read
 
 // May the identity be served without these disks? Never without half of its mailbox disks, nor on

@@ -144,6 +144,9 @@ std::string_view cure(Reason reason) {
              "disk?";
     case Reason::foreign_reservation:
       return "find out who holds it, and have it released there";
+    case Reason::disk_done_without:
+      return "replace the disk, or look at this node's path to it; another failure may not be "
+             "borne";
     case Reason::partner_not_waiting:
       return "start the partner; it must boot until it waits for the giveback";
     case Reason::partner_makes_no_progress:

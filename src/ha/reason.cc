@@ -124,6 +124,8 @@ std::string_view name(Reason reason) {
       return "label_unfit";
     case Reason::foreign_reservation:
       return "foreign_reservation";
+    case Reason::disk_done_without:
+      return "disk_done_without";
   }
   return "unknown";
 }
@@ -258,6 +260,8 @@ std::string_view sentence(Reason reason) {
       return "a disk of the partner does not bear the label that it should";
     case Reason::foreign_reservation:
       return "somebody who is no node of this pair holds a disk of the partner";
+    case Reason::disk_done_without:
+      return "a disk does not answer; its RAID group can do without it";
   }
   return "unknown reason";
 }

@@ -73,6 +73,7 @@ enum class Reason : std::uint8_t {
   health_unknown = 84,
   label_unfit = 85,
   foreign_reservation = 86,
+  disk_done_without = 87,  // a finding, in nobody's way
 };
 
 std::string_view name(Reason reason);  // stable, snake_case

@@ -1,5 +1,6 @@
 #include "node/config.h"
 
+#include <fmt/format.h>
 #include <openssl/sha.h>
 
 #include <toml++/toml.h>
@@ -334,6 +335,10 @@ Result<NodeId> find_node(const std::array<std::string, 3>& node_names,
   return fail(ErrorCode::not_found, "no node '" + std::string(name_or_number) +
                                         "': the nodes are " + node_names[1] + " (1) and " +
                                         node_names[2] + " (2)");
+}
+
+std::string Config::disk_name(NodeId identity, std::size_t index) const {
+  return fmt::format("{}/{}", name_of(identity), shelves[identity.value()].luns[index]);
 }
 
 Result<Config> parse_config(std::string_view text, const std::string& origin) {

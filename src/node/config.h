@@ -84,6 +84,8 @@ struct Config {
 
   NodeId partner() const { return partner_of(self); }
   const std::string& name_of(NodeId node) const { return node_names[node.value()]; }
+  // For people: blue/1. Requires: index < shelves[identity].luns.size().
+  std::string disk_name(NodeId identity, std::size_t index) const;
   // By name or number. Error: not_found.
   Result<NodeId> find_node(std::string_view name_or_number) const;
   std::string control_socket() const { return runtime_dir + "/duetd.sock"; }

@@ -21,14 +21,18 @@ admin::Veto veto_item(ha::Reason reason, bool hard, const std::string& detail) {
 }
 
 admin::Possible possible(const ha::Vetoes& vetoes) {
-  admin::Possible p{vetoes.empty(), {}};
-  for (const auto& v : vetoes) p.vetoes.push_back(veto_item(v.reason, v.hard, v.detail));
+  admin::Possible p;
+  for (const auto& v : vetoes) {
+    auto& list = v.reason == ha::Reason::disk_done_without ? p.notes : p.vetoes;
+    list.push_back(veto_item(v.reason, v.hard, v.detail));
+  }
+  p.possible = p.vetoes.empty();
   return p;
 }
 
 // What the partner says of a move that it would make.
 admin::Possible possible(const ha::HealthRecord& record, ha::Move move) {
-  admin::Possible p{true, {}};
+  admin::Possible p;
   for (const auto& o : record.obstacles) {
     if (o.move == move) p.vetoes.push_back(veto_item(o.reason, o.hard, o.detail));
   }
@@ -37,7 +41,7 @@ admin::Possible possible(const ha::HealthRecord& record, ha::Move move) {
 }
 
 admin::Possible unknown() {
-  return {false, {veto_item(ha::Reason::health_unknown, true, "")}};
+  return {false, {veto_item(ha::Reason::health_unknown, true, "")}, {}};
 }
 
 std::string plan_text(const ha::AutoGivebackPlan& plan, Instant present) {
@@ -96,6 +100,7 @@ admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Confi
   s.lease_valid = now < i.lease_until;
   if (!i.served_here) return s;
   s.durability = duet::name(i.durability);
+  s.absent = absent_disks(i, config);
   for (const auto& e : engine.identities) {
     if (e.identity != i.identity) continue;
     s.luns = e.luns;
@@ -108,6 +113,18 @@ admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Confi
 }
 
 }  // namespace
+
+std::vector<admin::AbsentDisk> absent_disks(const ha::IdentitySnapshot& identity,
+                                            const Config& config) {
+  std::vector<admin::AbsentDisk> disks;
+  for (auto index : identity.absent_disks) {
+    bool path = std::ranges::find(identity.missing_disks, index) == identity.missing_disks.end();
+    disks.push_back({config.disk_name(identity.identity, index),
+                     path ? "it did not answer when it was to be fenced; tried again"
+                          : "there is no path to it from here"});
+  }
+  return disks;
+}
 
 admin::StatusReport status_report(Supervisor& supervisor, std::int64_t supervisor_pid) {
   auto now = supervisor.ports().scheduler.now();

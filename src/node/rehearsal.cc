@@ -7,6 +7,7 @@
 #include "disk/areas.h"
 #include "disk/label.h"
 #include "disk/reservation_key.h"
+#include "ha/absence.h"
 #include "ha/events.h"
 #include "ha/mailbox.h"
 
@@ -46,18 +47,41 @@ void look_at(ports::Disk& disk, std::size_t index, const std::shared_ptr<Rehears
   });
 }
 
-std::string label_fault(const Config& config, Bytes labels) {
+Result<disk::Label> partners_label(const Config& config, Bytes labels) {
   auto copy = [&](int n) {
     return labels.subspan(disk::label_copy(n).offset - disk::label_area.offset,
                           disk::label_copy(n).size);
   };
   auto chosen = disk::choose_label(copy(0), copy(1));
-  if (!chosen) return chosen.error().message;
-  if (chosen->label.cluster != config.cluster) return "belongs to another cluster";
-  if (chosen->label.owner != config.partner()) {
-    return fmt::format("is labelled as a disk of node {}", chosen->label.owner.value());
+  if (!chosen) return std::unexpected(chosen.error());
+  if (chosen->label.cluster != config.cluster) {
+    return fail(ErrorCode::invalid, "belongs to another cluster");
   }
-  return {};
+  if (chosen->label.owner != config.partner()) {
+    return fail(ErrorCode::invalid,
+                fmt::format("is labelled as a disk of node {}", chosen->label.owner.value()));
+  }
+  return chosen->label;
+}
+
+// What a takeover would find: disks that cannot be fenced, and those whose label cannot be read,
+// without which the engine would have to open the pool.
+struct Silent {
+  ha::DiskSet unfenced, unlabelled;  // these contain those
+  bool borne = false;
+};
+Silent silent_disks(const std::vector<RehearsedDisk>& disks, const ha::Places& places) {
+  Silent silent;
+  std::uint8_t mailboxes = 0;
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    auto index = static_cast<std::uint8_t>(i);
+    if (disks[i].mailbox_disk) ++mailboxes;
+    if (!disks[i].reservation) ha::add(silent.unfenced, index);
+    if (!disks[i].reservation || !disks[i].labels) ha::add(silent.unlabelled, index);
+  }
+  silent.borne = ha::bears(places, silent.unfenced, mailboxes) &&
+                 ha::bears(places, silent.unlabelled, mailboxes);
+  return silent;
 }
 
 bool readable_mailbox(Bytes copies) {
@@ -76,15 +100,26 @@ ha::Vetoes judge_rehearsal(const Config& config, const std::vector<RehearsedDisk
   auto hard = [&](ha::Reason reason, const RehearsedDisk& disk, const std::string& detail) {
     vetoes.push_back({.reason = reason, .hard = true, .detail = disk.name + ": " + detail});
   };
-  std::size_t mailboxes = 0, readable = 0;
+  ha::Places places;
   for (const auto& disk : disks) {
-    if (!disk.labels || !disk.reservation) {
-      const auto& error = disk.labels ? disk.reservation.error() : disk.labels.error();
-      hard(ha::Reason::partner_disks_unreachable, disk, error.message);
-    } else {
-      if (auto fault = label_fault(config, *disk.labels); !fault.empty()) {
-        hard(ha::Reason::label_unfit, disk, fault);
-      }
+    auto label = disk.labels ? partners_label(config, *disk.labels)
+                             : Result<disk::Label>(std::unexpected(disk.labels.error()));
+    places.push_back(label ? std::optional(ha::place_of(*label)) : std::nullopt);
+    if (disk.labels && !label) hard(ha::Reason::label_unfit, disk, label.error().message);
+  }
+  auto silent = silent_disks(disks, places);
+  std::size_t mailboxes = 0, readable = 0;
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    const auto& disk = disks[i];
+    auto index = static_cast<std::uint8_t>(i);
+    if (ha::contains(silent.unlabelled, index)) {
+      const auto& error = disk.reservation ? disk.labels.error() : disk.reservation.error();
+      vetoes.push_back({.reason = silent.borne ? ha::Reason::disk_done_without
+                                               : ha::Reason::partner_disks_unreachable,
+                        .hard = !silent.borne,
+                        .detail = disk.name + ": " + error.message});
+    }
+    if (disk.reservation) {
       const auto& reservation = *disk.reservation;
       bool ours = !reservation.reserved ||
                   disk::belongs_to(reservation.holder, config.self, config.cluster) ||
@@ -93,11 +128,12 @@ ha::Vetoes judge_rehearsal(const Config& config, const std::vector<RehearsedDisk
         hard(ha::Reason::foreign_reservation, disk, disk::describe(reservation.holder));
       }
     }
-    if (!disk.mailbox_disk) continue;
+    // One that is not fenced is not asked.
+    if (!disk.mailbox_disk || (silent.borne && ha::contains(silent.unfenced, index))) continue;
     ++mailboxes;
     if (disk.mailbox && readable_mailbox(*disk.mailbox)) ++readable;
   }
-  if (readable < mailboxes) {  // a takeover wants all of them
+  if (readable < mailboxes) {  // a takeover wants all that it fences
     vetoes.push_back({.reason = ha::Reason::mailbox_unknown,
                       .hard = true,
                       .detail = fmt::format("{} of {} readable", readable, mailboxes)});
@@ -108,10 +144,9 @@ ha::Vetoes judge_rehearsal(const Config& config, const std::vector<RehearsedDisk
 void rehearse_takeover(const Config& config, const std::vector<ports::Disk*>& disks,
                        std::function<void(ha::Vetoes)> done) {
   auto rehearsal = std::make_shared<Rehearsal>(Rehearsal{config, {}, 0, std::move(done)});
-  const auto& luns = config.shelves[config.partner().value()].luns;
   for (std::size_t i = 0; i < disks.size(); ++i) {
     RehearsedDisk disk;
-    disk.name = fmt::format("{}/{}", config.name_of(config.partner()), luns[i]);
+    disk.name = config.disk_name(config.partner(), i);
     disk.mailbox_disk = i < ha::mailbox_disks;
     rehearsal->disks.push_back(std::move(disk));
   }

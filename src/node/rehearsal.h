@@ -1,5 +1,6 @@
 // A takeover of the partner, rehearsed as far as reading goes: every disk of its shelf over our
-// path: label, reservation, mailbox. Changes nothing.
+// path: label, reservation, mailbox. Changes nothing. What the takeover would do without stands in
+// nobody's way: `disk_done_without` (docs/protocols/absent_disks.md).
 #pragma once
 
 #include <functional>

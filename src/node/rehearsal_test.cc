@@ -37,6 +37,23 @@ std::vector<std::byte> labels(ClusterId of, NodeId owner) {
   both.insert(both.end(), block.begin(), block.end());
   return both;
 }
+// The label of disk `position` of a RAID group of four with single parity.
+std::vector<std::byte> labels_in_group(std::uint16_t position) {
+  disk::Label label;
+  label.cluster = cluster;
+  label.id.bytes[0] = 1;
+  label.owner = NodeId(2);
+  label.position = position;
+  label.disks_in_pool = 4;
+  label.redundancy = 1;
+  label.size = 64 << 20;
+  label.pool_name = "blue";
+  label.pool[0] = 1;
+  auto block = disk::encode_label(label).value();
+  auto both = block;
+  both.insert(both.end(), block.begin(), block.end());
+  return both;
+}
 std::vector<std::byte> mailboxes() {
   auto block = ha::encode(ha::first_mailbox(cluster, NodeId(2), {}));
   auto both = block;
@@ -99,6 +116,55 @@ TEST(rehearsal, each_obstacle_names_its_disk) {
     EXPECT_EQ(vetoes[0].reason, row.reason);
     EXPECT_TRUE(vetoes[0].hard);
     EXPECT_EQ(vetoes[0].detail.substr(0, row.detail.size()), row.detail);
+  }
+}
+
+// As the takeover that would follow: docs/protocols/absent_disks.md.
+TEST(rehearsal, what_raid_can_do_without_stands_in_nobodys_way) {
+  auto silent = [](auto& d) {
+    d.labels = d.mailbox = fail(ErrorCode::timed_out, "no answer");
+    d.reservation = fail(ErrorCode::timed_out, "no answer");
+  };
+  auto unreadable = [](auto& d) { d.labels = fail(ErrorCode::io_error, "medium"); };
+  auto no_mailbox = [](auto& d) { d.mailbox = fail(ErrorCode::io_error, "medium"); };
+  struct Row {
+    std::function<void(std::vector<RehearsedDisk>&)> change;
+    std::vector<ha::Reason> hard, notes;
+  };
+  using enum ha::Reason;
+  const Row rows[] = {
+      {[&](auto& d) { silent(d[3]); }, {}, {disk_done_without}},
+      {[&](auto& d) { silent(d[0]); }, {}, {disk_done_without}},
+      {[&](auto& d) { unreadable(d[3]); }, {}, {disk_done_without}},
+      {[&](auto& d) { unreadable(d[1]), no_mailbox(d[1]); },
+       {mailbox_unknown},
+       {disk_done_without}},
+      {[&](auto& d) { silent(d[0]), no_mailbox(d[1]); }, {mailbox_unknown}, {disk_done_without}},
+      {[&](auto& d) { silent(d[2]), silent(d[3]); },
+       {partner_disks_unreachable, partner_disks_unreachable, mailbox_unknown},
+       {}},
+      // The takeover does without none whose place it does not know.
+      {[&](auto& d) { silent(d[3]), unreadable(d[2]); },
+       {partner_disks_unreachable, partner_disks_unreachable},
+       {}},
+      {[&](auto& d) { silent(d[3]), d[2].labels = labels(ClusterId(8), NodeId(2)); },
+       {label_unfit, partner_disks_unreachable},
+       {}},
+  };
+  for (std::size_t row = 0; row < std::size(rows); ++row) {
+    std::vector<RehearsedDisk> disks;
+    for (std::uint16_t i = 0; i < 4; ++i) {
+      disks.push_back(fit("blue/" + std::to_string(i)));
+      disks.back().labels = labels_in_group(i);
+      disks.back().mailbox_disk = i < 3;
+    }
+    rows[row].change(disks);
+    std::vector<ha::Reason> hard, notes;
+    for (const auto& v : judge_rehearsal(config(), disks)) {
+      (v.hard ? hard : notes).push_back(v.reason);
+    }
+    EXPECT_EQ(hard, rows[row].hard) << "row " << row;
+    EXPECT_EQ(notes, rows[row].notes) << "row " << row;
   }
 }
 

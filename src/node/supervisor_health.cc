@@ -45,8 +45,7 @@ HealthFacts Supervisor::health_facts(Instant now) {
     for (std::size_t i = 0; i < ports_.disks[n].size(); ++i) {
       const auto& disk = *ports_.disks[n][i];
       f.disks[n].push_back(
-          {fmt::format("{}/{}", config_.name_of(NodeId(n)), config_.shelves[n].luns[i]),
-           disk.geometry().serial, health_.tracks[n][i]});
+          {config_.disk_name(NodeId(n), i), disk.geometry().serial, health_.tracks[n][i]});
     }
     f.addresses[n] = addresses_.report(NodeId(n));
   }

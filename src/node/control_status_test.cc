@@ -1,0 +1,26 @@
+#include "node/control_status.h"
+
+#include <gtest/gtest.h>
+
+namespace duet::node {
+namespace {
+
+TEST(absent_disks, are_named_with_their_reason) {
+  Config config;
+  config.node_names = {"", "red", "blue"};
+  config.shelves[2].luns = {0, 1, 2, 7};
+  ha::IdentitySnapshot identity;
+  identity.identity = NodeId(2);
+  identity.missing_disks = {1, 3};  // 1 lost its path while it was served: it is ours
+  EXPECT_TRUE(absent_disks(identity, config).empty());
+  identity.absent_disks = {2, 3};
+  auto disks = absent_disks(identity, config);
+  ASSERT_EQ(disks.size(), 2u);
+  EXPECT_EQ(disks[0].name, "blue/2");
+  EXPECT_NE(disks[0].why.find("did not answer"), std::string::npos);
+  EXPECT_EQ(disks[1].name, "blue/7");
+  EXPECT_NE(disks[1].why.find("no path"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace duet::node
