@@ -358,9 +358,10 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
     per_node(root, "service", "identity", &error,
              [&](Table& t, std::size_t node) { read_service(t, c.services[node]); });
     Table engine(root.get_as<toml::table>("engine"), "engine", &error);
-    engine.known({"cache", "progress_limit_ms"});
+    engine.known({"cache", "progress_limit_ms", "consistency_point_ms"});
     engine.size("cache", 1ull << 20, c.cache_size);
     engine.interval("progress_limit_ms", 500, 600000, c.progress_limit);
+    engine.interval("consistency_point_ms", 0, 3600000, c.point_age);
     read_snapshots(root, c, &error);
     read_management(root, c, &error);
     read_takeover(root, c, &error);

@@ -70,6 +70,7 @@ struct Config {
   std::vector<SnapshotSchedule> snapshots;
   std::uint64_t cache_size = 256ull << 20;
   Duration progress_limit = milliseconds(5000);
+  Duration point_age = milliseconds(10000);  // of a pool's changes; 0: no points by time
   TimerConfig timers;
   bool auto_giveback = false;
   Duration auto_giveback_delay{};

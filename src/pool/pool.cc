@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/coverage.h"
 #include "pool/flush.h"
 
 namespace duet::pool {
@@ -58,6 +59,23 @@ void Pool::start_consistency_point() {
       on_consistency_point_(superblock_.position);
     }
   });
+}
+
+// The log's own records change nothing: a pool at rest makes no points.
+void Pool::note_change() {
+  const bool much = needs_consistency_point() && !hurried_;
+  if (!much && (age_ != ports::TimerId() || options_.point_age == Duration(0))) return;
+  hurried_ = hurried_ || much;
+  forget_age();
+  age_ = scheduler_.at(scheduler_.now() + (much ? Duration(0) : options_.point_age), [this, much] {
+    age_ = {};
+    if (!much) MARK(consistency_point_by_age);
+    start_consistency_point();
+  });
+}
+
+void Pool::forget_age() {
+  scheduler_.cancel(std::exchange(age_, {}));
 }
 
 void Pool::begin_flush() {

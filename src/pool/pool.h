@@ -78,6 +78,9 @@ class Pool final : public filesystem::Storage, public filesystem::View {
     std::uint64_t read_cache = 64ull << 20;      // bytes, data
     std::uint64_t metadata_cache = 64ull << 20;  // bytes
     Duration retry_delay = milliseconds(200);    // after something that failed on the disks
+    // What was changed is on the disks, or on the way there, after this long at most; 0: never by
+    // time.
+    Duration point_age = seconds(10);
     raid::Array::Options raid;                   // its disks and layout are set by the pool
     // Keeps a stripe journal record in both NVRAMs (raid::Array::Owner::journal); may be empty.
     std::function<void(std::vector<std::byte>, ports::Done<void>)> journal;
@@ -257,6 +260,8 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // consistency points
   void begin_flush();
   void flush_done();
+  void note_change();  // something waits for the next point
+  void forget_age();
   void finish_deactivation();
   bool clean() const;
   std::uint64_t reserved_space() const;  // blocks that the next consistency point needs at most
@@ -323,6 +328,8 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   std::deque<Order> orders_;
   bool again_ = false;
   ports::TimerId retry_;
+  ports::TimerId age_;    // while something waits for the next point
+  bool hurried_ = false;  // as much waits for it
   struct Rejoin {
     Instant due;
     Duration wait = rejoin_wait;

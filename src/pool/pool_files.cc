@@ -244,6 +244,7 @@ InodeNumber Pool::allocate_inode(VolumeId id) {
   Volume& volume = volumes_.at(id);
   ASSERT(volume.kind == VolumeKind::volume);
   changed_volumes_.insert(id);
+  note_change();
   if (flush_) next_inode_before_.try_emplace(id, volume.next_inode);
   const InodeNumber number(volume.next_inode++);
   auto made = std::make_shared<File>();
@@ -269,6 +270,7 @@ void Pool::change_data(FileKey key, Change change) {
   change(file.dirty);
   dirty_cost_ += file.dirty.cost();
   dirty_blocks_ += file.dirty.blocks();
+  note_change();
 }
 
 void Pool::set_inode(FileKey key, const Inode& inode) {
@@ -288,6 +290,7 @@ void Pool::set_inode(FileKey key, const Inode& inode) {
   file.inode.blocks = before.blocks;
   file.changed = true;
   file.freed = inode.type == filesystem::FileType::none;
+  note_change();
 }
 
 MutableBytes Pool::change_block(FileKey key, std::uint64_t number) {

@@ -521,6 +521,8 @@ void Pool::forget() {
   metadata_.clear();
   data_.clear();
   again_ = false;
+  hurried_ = false;
+  forget_age();
   superblock_ = {};
   applied_ = {};
 }

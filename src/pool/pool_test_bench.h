@@ -50,6 +50,7 @@ class PoolTestBench {
     std::uint64_t disk_size = 8 << 20;
     std::uint64_t dirty_limit = 4 << 20;
     std::uint64_t read_cache = 256 << 10;
+    Duration point_age = seconds(10);
     bool volatile_cache = true;
     bool nvram = false;  // takes the records of the stripe journal
     std::uint64_t seed = 1;
@@ -117,6 +118,7 @@ class PoolTestBench {
     pool_options.disks = disks();
     pool_options.dirty_limit = options_.dirty_limit;
     pool_options.read_cache = options_.read_cache;
+    pool_options.point_age = options_.point_age;
     if (options_.nvram) {
       pool_options.journal = [this](std::vector<std::byte> record, ports::Done<void> done) {
         stripe_records.push_back(copy_to_slice(record));
