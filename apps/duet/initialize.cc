@@ -7,7 +7,6 @@
 #include <random>
 #include <vector>
 
-#include "base/assert.h"
 #include "disk/areas.h"
 #include "disk/label.h"
 #include "disk/reservation_key.h"
@@ -22,18 +21,6 @@ namespace {
 
 constexpr Duration connect_limit = seconds(10);
 constexpr Duration step_limit = seconds(60);
-
-std::string_view name(raid::Protection protection) {
-  switch (protection) {
-    case raid::Protection::none:
-      return "RAID 0";
-    case raid::Protection::single:
-      return "RAID 4";
-    case raid::Protection::dual:
-      return "dual parity";
-  }
-  UNREACHABLE();
-}
 
 std::array<std::uint8_t, 16> random_id() {
   std::random_device random;
@@ -187,8 +174,8 @@ class Initializer {
     const std::size_t parity = raid::parity_count(protection_);
     const std::size_t data = layout_.members.size() - parity;
     const std::uint64_t size = data * layout_.groups[0].blocks * raid::block_size;
-    return fmt::format("{} MiB ({}: {} data, {} parity, {} spare)", size >> 20, name(protection_),
-                       data, parity, layout_.spares.size());
+    return fmt::format("{} MiB ({}: {} data, {} parity, {} spare)", size >> 20,
+                       raid::name(protection_), data, parity, layout_.spares.size());
   }
 
   // Last: without a mailbox nothing serves what is half made.

@@ -25,18 +25,6 @@ const char* name_of(raid::MemberState state) {
   UNREACHABLE();
 }
 
-const char* name_of(raid::Protection protection) {
-  switch (protection) {
-    case raid::Protection::none:
-      return "RAID 0";
-    case raid::Protection::single:
-      return "RAID 4";
-    case raid::Protection::dual:
-      return "dual parity";
-  }
-  UNREACHABLE();
-}
-
 std::optional<std::uint32_t> number_in(std::string_view text) {
   std::uint32_t number = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -167,7 +155,7 @@ admin::PoolReport PoolOrders::report() const {
     const auto data = std::ranges::count_if(
         layout.members, [i](const raid::Member& m) { return m.group == i && !m.parity; });
     r.groups.push_back(
-        {i, name_of(layout.groups[i].protection),
+        {i, std::string(raid::name(layout.groups[i].protection)),
          static_cast<std::uint64_t>(data) * layout.groups[i].blocks * raid::block_size});
   }
   r.disks = disks();

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "pool/pool.h"
@@ -160,5 +161,13 @@ class Flush : public std::enable_shared_from_this<Flush>, private TreeHost {
   std::size_t in_flight_ = 0;
   Then all_written_;
 };
+
+// A callback that counts only while this consistency point goes on.
+template <class F>
+auto Flush::mine(F f) {
+  return [self = shared_from_this(), f = std::move(f)](auto&&... arguments) mutable {
+    if (!self->stopped_) f(std::forward<decltype(arguments)>(arguments)...);
+  };
+}
 
 }  // namespace duet::pool

@@ -205,6 +205,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   static constexpr std::size_t orders_max = 256;
 
   // open
+  static bool was_closed(Loading& loading);
   void load(std::shared_ptr<Loading> loading);
   void read_superblocks(std::shared_ptr<Loading> loading);
   Status check_newest(const Loading& loading) const;

@@ -23,6 +23,15 @@ struct Pool::Loading {
   std::shared_ptr<Pins> pins = std::make_shared<Pins>();
 };
 
+// Whoever waits is told, once.
+bool Pool::was_closed(Loading& loading) {
+  if (!loading.session.expired()) return false;
+  if (loading.done) {
+    std::exchange(loading.done, nullptr)(fail(ErrorCode::cancelled, "the pool was closed"));
+  }
+  return true;
+}
+
 // ---- superblocks ----
 
 void Pool::read_superblocks(std::shared_ptr<Loading> loading) {
@@ -39,13 +48,7 @@ void Pool::read_superblocks(std::shared_ptr<Loading> loading) {
       disk.disk->read(
           at, buffer.bytes,
           [this, loading, buffer, id = disk.id, name = disk.disk->name()](Status s) {
-            if (loading->session.expired()) {
-              if (loading->done) {
-                std::exchange(loading->done,
-                              nullptr)(fail(ErrorCode::cancelled, "the pool was closed"));
-              }
-              return;
-            }
+            if (was_closed(*loading)) return;
             if (s) {
               loading->reached = true;
               auto found = decode_superblock(buffer.bytes);
@@ -158,10 +161,7 @@ void Pool::load(std::shared_ptr<Loading> loading) {
   luns_created_ = superblock.luns_created;
   make_array(superblock);
   auto go_on = [this, loading](Status status) {
-    if (loading->session.expired()) {
-      return std::exchange(loading->done,
-                           nullptr)(fail(ErrorCode::cancelled, "the pool was closed"));
-    }
+    if (was_closed(*loading)) return;
     if (!status) return loaded(loading, status);
     load_trees(loading);
   };
@@ -190,10 +190,7 @@ void Pool::load_trees(std::shared_ptr<Loading> loading) {
   }
   const bool complete = std::ranges::all_of(trees, [](ResidentTree* t) { return t->complete(); });
   auto go_on = [this, loading](Status status) {
-    if (loading->session.expired()) {
-      return std::exchange(loading->done,
-                           nullptr)(fail(ErrorCode::cancelled, "the pool was closed"));
-    }
+    if (was_closed(*loading)) return;
     if (!status) return loaded(loading, status);
     load_trees(loading);
   };
@@ -218,10 +215,7 @@ void Pool::load_tables(std::shared_ptr<Loading> loading) {
   pins_ = nullptr;
   if (missing_.empty()) return loaded(loading, status);
   fetch(std::exchange(missing_, {}), loading->pins, [this, loading](Status fetched) {
-    if (loading->session.expired()) {
-      return std::exchange(loading->done,
-                           nullptr)(fail(ErrorCode::cancelled, "the pool was closed"));
-    }
+    if (was_closed(*loading)) return;
     if (!fetched) return loaded(loading, fetched);
     load_tables(loading);
   });

@@ -3,6 +3,8 @@
 #include <set>
 #include <string>
 
+#include "base/assert.h"
+
 namespace duet::raid {
 namespace {
 
@@ -63,6 +65,18 @@ Status check_group(const Group& group, std::size_t number, const Columns& column
 }
 
 }  // namespace
+
+std::string_view name(Protection p) {
+  switch (p) {
+    case Protection::none:
+      return "RAID 0";
+    case Protection::single:
+      return "RAID 4";
+    case Protection::dual:
+      return "dual parity";
+  }
+  UNREACHABLE();
+}
 
 Status check(const Layout& layout) {
   if (layout.groups.empty() || layout.groups.size() > max_groups ||

@@ -23,6 +23,8 @@ constexpr std::uint32_t parity_count(Protection p) {
   return static_cast<std::uint32_t>(p);
 }
 
+std::string_view name(Protection p);  // for people: "RAID 4"
+
 enum class MemberState : std::uint8_t {
   in_sync = 0,
   failed = 1,      // what the disk holds, if there is one, must not be used
