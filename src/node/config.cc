@@ -358,8 +358,11 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
     per_node(root, "service", "identity", &error,
              [&](Table& t, std::size_t node) { read_service(t, c.services[node]); });
     Table engine(root.get_as<toml::table>("engine"), "engine", &error);
-    engine.known({"cache", "progress_limit_ms", "consistency_point_ms"});
+    engine.known(
+        {"cache", "metadata_cache", "dirty_limit", "progress_limit_ms", "consistency_point_ms"});
     engine.size("cache", 1ull << 20, c.cache_size);
+    engine.size("metadata_cache", 4ull << 20, c.metadata_cache);
+    engine.size("dirty_limit", 16ull << 20, c.dirty_limit);
     engine.interval("progress_limit_ms", 500, 600000, c.progress_limit);
     engine.interval("consistency_point_ms", 0, 3600000, c.point_age);
     read_snapshots(root, c, &error);

@@ -68,7 +68,9 @@ struct Config {
   std::array<ShelfConfig, 3> shelves;     // by home node
   std::array<ServiceConfig, 3> services;  // by identity
   std::vector<SnapshotSchedule> snapshots;
-  std::uint64_t cache_size = 256ull << 20;
+  std::uint64_t cache_size = 256ull << 20;  // this and the next two: of each pool that is served
+  std::uint64_t metadata_cache = 64ull << 20;
+  std::uint64_t dirty_limit = 256ull << 20;
   Duration progress_limit = milliseconds(5000);
   Duration point_age = milliseconds(10000);  // of a pool's changes; 0: no points by time
   TimerConfig timers;

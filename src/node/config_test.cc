@@ -61,6 +61,25 @@ TEST(Config, ReadsAGoodOne) {
   EXPECT_FALSE(c->find_node("green"));
 }
 
+TEST(Config, BoundsOfThePools) {
+  auto c = parse_config(good, "test");
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->point_age, seconds(10));
+  EXPECT_EQ(c->dirty_limit, 256u << 20);
+  EXPECT_EQ(c->metadata_cache, 64u << 20);
+  c = parse_config(good +
+                       "[engine]\nconsistency_point_ms = 0\ndirty_limit = \"16MiB\"\n"
+                       "metadata_cache = \"4MiB\"\n",
+                   "test");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->point_age, Duration(0));
+  EXPECT_EQ(c->dirty_limit, 16u << 20);
+  EXPECT_EQ(c->metadata_cache, 4u << 20);
+  EXPECT_FALSE(parse_config(good + "[engine]\ndirty_limit = \"8MiB\"\n", "test"));
+  EXPECT_FALSE(parse_config(good + "[engine]\nmetadata_cache = \"1MiB\"\n", "test"));
+  EXPECT_FALSE(parse_config(good + "[engine]\nconsistency_point_ms = -1\n", "test"));
+}
+
 std::string error_with(const std::string& from, const std::string& to) {
   std::string text = good;
   text.replace(text.find(from), from.size(), to);

@@ -65,6 +65,8 @@ void Engine::make_service(NodeId identity) {
         options.pool = labelled.pool;
         options.disks = std::move(labelled.disks);
         options.read_cache = config_.cache_size;
+        options.metadata_cache = config_.metadata_cache;
+        options.dirty_limit = config_.dirty_limit;
         options.point_age = config_.point_age;
         options.journal = std::move(journal);
         return std::make_unique<pool::Pool>(ports_.scheduler, std::move(options));

@@ -58,6 +58,9 @@ void Checker::Impl::start(ports::Done<CheckReport> done) {
   superblock_ = pool_.superblock_;
   report_.generation = newest_ = superblock_.generation;
   shape_ = SpaceMap(superblock_.layout);
+  if (!pool_.keeps_what_it_should()) {
+    problem("what is kept for reservations in memory is not what volumes and LUNs say");
+  }
   soon([this] { check_maps(); });
 }
 

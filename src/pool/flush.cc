@@ -156,6 +156,7 @@ void Flush::freeze() {
     files_.push_back(found->second);
   }
   p.flushing_blocks_ = std::exchange(p.dirty_blocks_, 0);
+  for (auto& [id, waiting] : p.waiting_) waiting = {0, waiting.dirty};
   p.dirty_cost_ = 0;
 }
 
@@ -238,7 +239,16 @@ void Flush::commit() {
     file->inode = inode;
   }
   p.held_.clear();
-  for (const VolumeId id : removed_volumes_) p.volumes_.erase(id);
+  std::set<VolumeId> keep_anew;
+  for (const VolumeId id : removed_volumes_) {
+    if (auto gone = p.volumes_.find(id); gone != p.volumes_.end()) {
+      keep_anew.insert({id, gone->second.parent});
+      if (gone->second.kind == VolumeKind::snapshot && --p.snapshots_[gone->second.parent] == 0) {
+        p.snapshots_.erase(gone->second.parent);
+      }
+      p.volumes_.erase(gone);
+    }
+  }
   for (const auto& [id, volume] : volumes_) {
     auto found = p.volumes_.find(id);
     const std::uint64_t next_inode = found == p.volumes_.end()
@@ -246,11 +256,17 @@ void Flush::commit() {
                                          : std::max(volume.next_inode, found->second.next_inode);
     p.volumes_[id] = volume;
     p.volumes_[id].next_inode = next_inode;
+    const bool snapshot = volume.kind == VolumeKind::snapshot;
+    if (snapshot && found == p.volumes_.end()) ++p.snapshots_[volume.parent];
+    keep_anew.insert(snapshot ? volume.parent : id);
   }
   p.zombies_ = std::move(zombies_);
   p.luns_.merge(p.coming_luns_);
   p.coming_luns_.clear();
+  for (const VolumeId id : keep_anew) p.keep_anew(id);
   p.flushing_blocks_ = 0;
+  for (auto& [id, waiting] : p.waiting_) waiting.flushing = 0;
+  std::erase_if(p.waiting_, [](const auto& w) { return w.second.dirty == 0; });
   ++p.figures_.consistency_points;
   for (auto& result : order_results_) {
     p.scheduler_.post(

@@ -116,6 +116,7 @@ void Flush::forget_changes(VolumeId volume) {
     if (entry.first.volume != volume) return false;
     pool_.dirty_cost_ -= entry.second->dirty.cost();
     pool_.dirty_blocks_ -= entry.second->dirty.blocks();
+    pool_.waiting_[volume].dirty -= entry.second->dirty.blocks();
     return true;
   });
 }

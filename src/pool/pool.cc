@@ -12,7 +12,7 @@ namespace duet::pool {
 Pool::Pool(ports::Scheduler& scheduler, Options options)
     : scheduler_(scheduler),
       options_(std::move(options)),
-      metadata_(options_.metadata_cache),
+      metadata_(options_.metadata_cache / 4 * 3),
       data_(options_.read_cache),
       era_(std::make_shared<Era>()),
       space_token_(std::make_shared<bool>(true)) {}
@@ -88,6 +88,7 @@ void Pool::begin_flush() {
 void Pool::flush_done() {
   flush_.reset();
   settle_later(space_.take_released());
+  forget_maps();
   set_health(lasting_health());
   std::weak_ptr session = session_;
   if (on_consistency_point_) on_consistency_point_(superblock_.position);
@@ -108,10 +109,15 @@ void Pool::settle_later(std::vector<raid::BlockAddress> released) {
       if (token.expired()) return;
       space_.settle(released);
       unsettled_ -= released.size();
+      forget_maps();
     });
   };
   era_->next = era;
   era_ = std::move(era);
+}
+
+void Pool::forget_maps() {
+  if (!flush_) space_.evict(options_.metadata_cache / 4 / SpaceMap::bytes_in_memory);
 }
 
 void Pool::disks_were_reset() {

@@ -73,15 +73,17 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   };
   struct Options {
     disk::PoolId pool{};
-    std::vector<Disk> disks;                     // at hand, in any order
-    std::uint64_t dirty_limit = 256ull << 20;    // bytes
-    std::uint64_t read_cache = 64ull << 20;      // bytes, data
-    std::uint64_t metadata_cache = 64ull << 20;  // bytes
-    Duration retry_delay = milliseconds(200);    // after something that failed on the disks
+    std::vector<Disk> disks;                   // at hand, in any order
+    std::uint64_t dirty_limit = 256ull << 20;  // bytes
+    std::uint64_t read_cache = 64ull << 20;    // bytes, data
+    // Bytes: a quarter for map blocks, the rest for indirect blocks, inodes and directories. What
+    // the point under way changes comes on top.
+    std::uint64_t metadata_cache = 64ull << 20;
+    Duration retry_delay = milliseconds(200);  // after something that failed on the disks
     // What was changed is on the disks, or on the way there, after this long at most; 0: never by
     // time.
     Duration point_age = seconds(10);
-    raid::Array::Options raid;                   // its disks and layout are set by the pool
+    raid::Array::Options raid;  // its disks and layout are set by the pool
     // Keeps a stripe journal record in both NVRAMs (raid::Array::Owner::journal); may be empty.
     std::function<void(std::vector<std::byte>, ports::Done<void>)> journal;
   };
@@ -182,6 +184,10 @@ class Pool final : public filesystem::Storage, public filesystem::View {
     std::uint64_t data_blocks = 0;     // of them, of files of volumes
   };
   const Figures& figures() const { return figures_; }
+  // Bytes of metadata that could be read again from the disks.
+  std::uint64_t metadata_in_memory() const {
+    return metadata_.size() * block_size + space_.in_memory() * SpaceMap::bytes_in_memory;
+  }
 
  private:
   friend class Flush;
@@ -248,11 +254,38 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   Result<LunNumber> free_lun() const;
   void give_identity(filesystem::LunCreateRecord& record) const;
   void note_created(std::uint64_t naa);
-  Status admit_reservation(const filesystem::LunCreateRecord& record) const;
   Status make_lun_clone(Flush& flush, LunNumber lun, VolumeId snapshot, const Inode& inode,
                         const std::string& name, LunNumber& made);
-  // Blocks that nobody but reserved LUNs may have; `shown`: as if this volume had a snapshot.
-  std::uint64_t kept_space(VolumeId shown = pool_volume) const;
+  // space
+  struct Kept {                // blocks that only this volume may have
+    std::uint64_t luns = 0;    // its reserved LUNs
+    std::uint64_t volume = 0;  // on top of that
+    bool any = false;          // something is reserved at all
+    std::uint64_t sum() const { return luns + volume; }
+    bool operator==(const Kept&) const = default;
+  };
+  struct Waiting {  // blocks
+    std::uint64_t dirty = 0;
+    std::uint64_t flushing = 0;
+  };
+  std::uint64_t free_space() const;
+  std::uint64_t reserved_space() const;  // blocks that the next consistency point needs at most
+  bool space_settled() const;            // nothing that was released waits to become free
+  std::set<VolumeId> reserving() const;
+  Kept kept_by(VolumeId volume, bool shown) const;  // `shown`: as if it had a snapshot
+  void keep_anew(VolumeId volume);
+  void keep_all_anew();
+  std::uint64_t kept_space() const;   // all of it
+  bool keeps_what_it_should() const;  // a walk says the same as what was kept up to date
+  std::uint64_t kept_from(VolumeId volume, bool reserved_lun) const;
+  std::unexpected<Error> no_room(const std::string& why) const;
+  Status room_in_memory(std::uint64_t blocks) const;
+  Status room_in_quota(VolumeId volume, std::uint64_t added) const;
+  Status room_on_disks(std::uint64_t blocks, std::uint64_t kept) const;
+  Status room_for_lun(const Lun& lun, std::uint64_t blocks) const;
+  Status admit_reservation(const filesystem::LunCreateRecord& record) const;
+  Status admit_limits(const Volume& volume, std::uint64_t quota, std::uint64_t reservation) const;
+  Status admit_snapshot(VolumeId volume) const;
 
   // reading
   void read_more(const std::shared_ptr<Reading>& reading);
@@ -265,10 +298,9 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   void forget_age();
   void finish_deactivation();
   bool clean() const;
-  std::uint64_t reserved_space() const;  // blocks that the next consistency point needs at most
-  bool space_settled() const;            // nothing that was released waits to become free
   bool background_work() const;
   void settle_later(std::vector<raid::BlockAddress> released);
+  void forget_maps();
   // The pool is damaged, or memory is wrong: nothing more is written.
   void give_up_on(const std::string& why);
 
@@ -315,6 +347,10 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   std::uint64_t dirty_blocks_ = 0;
   std::uint64_t flushing_blocks_ = 0;
   std::uint64_t space_for_next_ = 0;  // blocks, while a point is under way: what it leaves
+  std::map<VolumeId, Waiting> waiting_;
+  std::map<VolumeId, std::uint32_t> snapshots_;  // how many a volume has, if any
+  std::map<VolumeId, Kept> kept_;                // volumes with reservations, kept up to date
+  std::uint64_t kept_sum_ = 0;
 
   BlockCache metadata_;
   BlockCache data_;

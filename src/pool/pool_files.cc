@@ -207,25 +207,6 @@ Result<std::uint64_t> Pool::next_block(FileKey key, std::uint64_t from) {
   return next;
 }
 
-Status Pool::space(VolumeId id, std::uint64_t blocks) {
-  auto volume = volumes_.find(id);
-  if (volume == volumes_.end()) return fail(ErrorCode::not_found, "no such volume");
-  if ((dirty_blocks_ + flushing_blocks_) > 0 &&
-      dirty_bytes() + blocks * block_size > options_.dirty_limit) {
-    return fail(ErrorCode::busy, "too much data waits for the next consistency point");
-  }
-  const Volume& v = volume->second;
-  if (v.quota > 0 && v.used + dirty_blocks_ + flushing_blocks_ + blocks > v.quota) {
-    return fail(ErrorCode::refused, "the quota of volume " + v.name + " is used up");
-  }
-  const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
-  if (reserved_space() + kept_space() + blocks + blocks / 16 + 8 <= free) return {};
-  if (!clean() || !space_settled()) {
-    return fail(ErrorCode::busy, "the next consistency point may make room");
-  }
-  return fail(ErrorCode::no_space, "the pool is full");
-}
-
 Result<InodeNumber> Pool::next_inode(VolumeId id) {
   auto volume = volumes_.find(id);
   if (volume == volumes_.end() || volume->second.kind != VolumeKind::volume) {
@@ -265,11 +246,14 @@ File& Pool::changed_file(FileKey key) {
 template <class Change>
 void Pool::change_data(FileKey key, Change change) {
   File& file = changed_file(key);
+  std::uint64_t& waiting = waiting_[key.volume].dirty;
   dirty_cost_ -= file.dirty.cost();
   dirty_blocks_ -= file.dirty.blocks();
+  waiting -= file.dirty.blocks();
   change(file.dirty);
   dirty_cost_ += file.dirty.cost();
   dirty_blocks_ += file.dirty.blocks();
+  waiting += file.dirty.blocks();
   note_change();
 }
 

@@ -20,7 +20,6 @@ using filesystem::ZeroRecord;
 
 constexpr std::uint64_t max_luns_created = (1u << 24) - 1;  // their number is part of the NAA
 constexpr std::uint64_t file_overhead = 512;                // bytes in memory, roughly
-constexpr std::uint64_t working_room = 1024;                // blocks, for overwrites under way
 
 template <class... F>
 struct Overloaded : F... {
@@ -42,12 +41,6 @@ std::uint64_t total_size(const std::vector<Slice>& slices) {
   std::uint64_t size = 0;
   for (const Slice& slice : slices) size += slice.bytes.size();
   return size;
-}
-
-// Data and the indirect blocks above, dead lists and inodes: what writing all of it takes.
-std::uint64_t blocks_of_all(const LunInfo& lun) {
-  const std::uint64_t data = lun.size / block_size;
-  return data + data / 64 + 64;
 }
 
 LunNumber number_of(const Record& record) {
@@ -74,34 +67,6 @@ std::vector<LunInfo> Pool::luns() const {
 const LunInfo* Pool::find(LunNumber number) const {
   const Lun* lun = lun_of(number);
   return lun == nullptr ? nullptr : &lun->info;
-}
-
-filesystem::Capacity Pool::capacity() const {
-  const std::uint64_t needed = reserved_space();
-  const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
-  const std::uint64_t kept = needed + kept_space();
-  return {space_.usable() * block_size, (free > kept ? free - kept : 0) * block_size, block_size};
-}
-
-// ---- space that is kept ----
-
-// A reserved LUN that nobody shares blocks with needs room for what it has not yet written; once a
-// snapshot may hold its blocks, for all of it again. On top, what an overwrite takes before the
-// consistency point gives back as much.
-std::uint64_t Pool::kept_space(VolumeId shown) const {
-  std::uint64_t kept = 0;
-  for (const auto& [number, lun] : luns_) {
-    if (!lun.info.reserved) continue;
-    if (kept == 0) kept = working_room;
-    const VolumeId home = lun.file->key.volume;
-    const bool shared = home == shown || std::ranges::any_of(volumes_, [home](const auto& v) {
-                          return v.second.kind == VolumeKind::snapshot && v.second.parent == home;
-                        });
-    const std::uint64_t all = blocks_of_all(lun.info);
-    const std::uint64_t has = shared ? 0 : lun.file->inode.blocks;
-    kept += all > has ? all - has : 0;
-  }
-  return kept;
 }
 
 Result<LogRecord> Pool::prepare_create(const std::string& name, std::uint64_t size,
@@ -188,12 +153,6 @@ bool Pool::needs_consistency_point() const {
   return dirty_blocks_ * block_size + changed_.size() * file_overhead >= options_.dirty_limit / 2;
 }
 
-std::uint64_t Pool::reserved_space() const {
-  // Of each changed file its inode and the path to it, and what the ends of every point need.
-  const std::uint64_t ends = 64 + space_.maps() / 64;
-  return dirty_cost_ + 4 * changed_.size() + ends + space_.usable() / 256;
-}
-
 Status Pool::admit(const LogRecord& log_record) const {
   if (state_ != StorageState::active || deactivated_) {
     return fail(ErrorCode::refused, "the pool is not active");
@@ -201,51 +160,19 @@ Status Pool::admit(const LogRecord& log_record) const {
   auto record = decode(log_record);
   if (!record) return std::unexpected(record.error());
   if (auto status = check(*record); !status) return status;
-  std::uint64_t blocks = 0;
-  if (const auto* create = std::get_if<LunCreateRecord>(&*record); create && create->reserve) {
-    return admit_reservation(*create);
+  if (const auto* create = std::get_if<LunCreateRecord>(&*record)) {
+    return create->reserve ? admit_reservation(*create) : Status();
+  }
+  const Lun& lun = *lun_of(number_of(*record));
+  if (!lun.info.offline.empty() && !std::holds_alternative<LunDeleteRecord>(*record)) {
+    return fail(ErrorCode::refused, "LUN " + lun.info.name + " is offline: " + lun.info.offline);
   }
   if (const auto* write = std::get_if<WriteRecord>(&*record)) {
-    blocks = total_size(write->data) / block_size + 2;
-  } else if (std::holds_alternative<ZeroRecord>(*record)) {
-    blocks = 2;
+    return room_for_lun(lun, total_size(write->data) / block_size + 2);
   }
-  const Lun* lun = lun_of(number_of(*record));
-  if (lun != nullptr && !lun->info.offline.empty() &&
-      !std::holds_alternative<LunDeleteRecord>(*record)) {
-    return fail(ErrorCode::refused, "LUN " + lun->info.name + " is offline: " + lun->info.offline);
-  }
-  if (blocks == 0) return {};
-  // A record larger than the bound goes in alone.
-  if (const std::uint64_t waiting = dirty_bytes();
-      dirty_blocks_ + flushing_blocks_ > 0 && waiting + blocks * block_size > dirty_limit()) {
-    return fail(ErrorCode::busy, "too much data waits for the next consistency point");
-  }
-  if (std::holds_alternative<ZeroRecord>(*record)) return {};  // gives back more than it takes
-  const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
-  const std::uint64_t kept = lun != nullptr && lun->info.reserved ? 0 : kept_space();
-  if (reserved_space() + kept + blocks + blocks / 16 + 8 <= free) return {};
-  if (!clean() || !space_settled()) {
-    return fail(ErrorCode::busy, "the next consistency point may make room");
-  }
-  return fail(ErrorCode::no_space,
-              kept == 0 ? "the pool is full" : "the pool is full but for what LUNs have reserved");
-}
-
-// Its own space comes on top of what others keep; the first one brings the working room, too.
-Status Pool::admit_reservation(const LunCreateRecord& record) const {
-  LunInfo lun;
-  lun.size = record.size;
-  const std::uint64_t needed = reserved_space() + kept_space() + working_room + blocks_of_all(lun);
-  const std::uint64_t free = flush_ ? space_for_next_ : space_.free();
-  if (needed <= free) return {};
-  if (!clean() || !space_settled()) {
-    return fail(ErrorCode::busy, "the next consistency point may make room");
-  }
-  return fail(ErrorCode::no_space,
-              "LUN " + record.name + " needs " + std::to_string(blocks_of_all(lun) * block_size) +
-                  " bytes kept for it, and " + std::to_string(capacity().free) +
-                  " are free: make room, or create it thin");
+  // Gives back more than it takes.
+  if (std::holds_alternative<ZeroRecord>(*record)) return room_in_memory(2);
+  return {};
 }
 
 void Pool::change(const Record& record) {
@@ -265,10 +192,13 @@ void Pool::change(const Record& record) {
             lun.file = files_.at(key);
             note_created(r.naa);
             keep_lun(lun, false);
+            if (r.reserve) keep_anew(first_volume);
           },
           [this](const LunDeleteRecord& r) {
-            set_inode(lun_of(r.lun)->file->key, Inode{});
+            const FileKey key = lun_of(r.lun)->file->key;
+            set_inode(key, Inode{});
             luns_.erase(r.lun);
+            if (kept_.contains(key.volume)) keep_anew(key.volume);
             zero(catalogue(), r.lun.value() * lun_slot_blocks * block_size,
                  lun_slot_blocks * block_size);
           },

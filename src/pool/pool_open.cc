@@ -212,6 +212,7 @@ void Pool::load_tables(std::shared_ptr<Loading> loading) {
   if (status) status = read_volumes();
   if (status) status = read_luns();
   if (status) status = read_zombies();
+  if (status) keep_all_anew();
   pins_ = nullptr;
   if (missing_.empty()) return loaded(loading, status);
   fetch(std::exchange(missing_, {}), loading->pins, [this, loading](Status fetched) {
@@ -512,6 +513,10 @@ void Pool::forget() {
   coming_luns_.clear();
   zombies_.clear();
   dirty_cost_ = dirty_blocks_ = flushing_blocks_ = 0;
+  waiting_.clear();
+  snapshots_.clear();
+  kept_.clear();
+  kept_sum_ = 0;
   metadata_.clear();
   data_.clear();
   again_ = false;

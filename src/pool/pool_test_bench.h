@@ -50,6 +50,7 @@ class PoolTestBench {
     std::uint64_t disk_size = 8 << 20;
     std::uint64_t dirty_limit = 4 << 20;
     std::uint64_t read_cache = 256 << 10;
+    std::uint64_t metadata_cache = 64 << 20;
     Duration point_age = seconds(10);
     bool volatile_cache = true;
     bool nvram = false;  // takes the records of the stripe journal
@@ -118,6 +119,7 @@ class PoolTestBench {
     pool_options.disks = disks();
     pool_options.dirty_limit = options_.dirty_limit;
     pool_options.read_cache = options_.read_cache;
+    pool_options.metadata_cache = options_.metadata_cache;
     pool_options.point_age = options_.point_age;
     if (options_.nvram) {
       pool_options.journal = [this](std::vector<std::byte> record, ports::Done<void> done) {

@@ -96,7 +96,23 @@ bool SpaceMap::load(std::uint64_t number, Bytes bytes) {
     }
     map.bits->busy[i] |= map.bits->used[i];
   }
+  ++in_memory_;
+  map.recent = true;
   return true;
+}
+
+// Two rounds of the hand: the first may find that all were used lately.
+void SpaceMap::evict(std::size_t keep) {
+  for (std::size_t steps = 2 * maps_.size(); steps > 0 && in_memory_ > keep; --steps) {
+    const std::size_t number = hand_;
+    hand_ = (hand_ + 1) % maps_.size();
+    Map& map = maps_[number];
+    const bool needed = map.busy != map.used || dirty_.contains(number) ||
+                        areas_[map.area].lined_up || std::exchange(map.recent, false);
+    if (map.bits == nullptr || needed) continue;
+    map.bits.reset();
+    --in_memory_;
+  }
 }
 
 Bytes SpaceMap::bits(std::uint64_t number) const {
@@ -228,6 +244,7 @@ raid::BlockAddress SpaceMap::allocate() {
   ASSERT((map.bits->busy[word] & bit) == 0);
   map.bits->busy[word] |= bit;
   map.bits->used[word] |= bit;
+  map.recent = true;
   ++map.busy;
   ++map.used;
   ++used_;
@@ -250,6 +267,7 @@ void SpaceMap::release(raid::BlockAddress address) {
   Map& map = maps_[number];
   map.bits->used[address.block() % blocks_per_map / 64] &=
       ~(std::uint64_t{1} << address.block() % 64);
+  map.recent = true;
   --map.used;
   --used_;
   dirty_.insert(number);

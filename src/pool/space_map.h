@@ -28,6 +28,9 @@ inline constexpr std::uint32_t blocks_per_map = raid::block_size * 8;
 
 class SpaceMap {
  public:
+  // Of a map block that is loaded.
+  static constexpr std::size_t bytes_in_memory = 2 * blocks_per_map / 8;
+
   SpaceMap() = default;
   // Everything free, nothing loaded. Map blocks are numbered densely, data members in the order of
   // their numbers, so numbers stay when members are added.
@@ -52,6 +55,12 @@ class SpaceMap {
   // Changed since the last call of take_dirty.
   const std::set<std::uint64_t>& dirty() const { return dirty_; }
   std::set<std::uint64_t> take_dirty() { return std::exchange(dirty_, {}); }
+
+  // How many are loaded.
+  std::size_t in_memory() const { return in_memory_; }
+  // Drops the contents of some until `keep` are loaded, or all others are needed: changed, with
+  // released blocks that wait, or lined up.
+  void evict(std::size_t keep);
 
   // ---- allocation ----
   std::uint64_t usable() const { return usable_; }  // blocks in all
@@ -92,6 +101,7 @@ class SpaceMap {
     std::uint32_t usable = 0;  // blocks
     std::uint32_t used = 0;
     std::uint32_t busy = 0;  // without the unusable ones
+    bool recent = false;     // used since the hand passed (CLOCK)
     std::unique_ptr<Bits> bits;
   };
   struct Area {
@@ -116,6 +126,8 @@ class SpaceMap {
 
   raid::Layout layout_;
   std::vector<Map> maps_;
+  std::size_t in_memory_ = 0;
+  std::size_t hand_ = 0;                  // in maps_
   std::vector<std::uint64_t> first_map_;  // of each member
   std::vector<Area> areas_;
   std::map<std::pair<std::uint16_t, std::uint32_t>, std::size_t> area_of_;  // group, index

@@ -112,13 +112,7 @@ void Pool::create_snapshot(VolumeId id, const std::string& name, std::int64_t no
         if (volumes_.size() >= volumes_max) return fail(ErrorCode::no_space, "too many snapshots");
         // Births tell the order of snapshots: one in a point.
         if (flush.is_shown(id)) return fail(ErrorCode::busy, "one snapshot at a time");
-        // From now on overwriting a reserved LUN of the volume gives nothing back.
-        const std::uint64_t kept = kept_space(id);
-        if (kept > 0 && reserved_space() + kept > space_.free()) {
-          return fail(ErrorCode::no_space,
-                      "reserved LUNs could not be overwritten any more with this snapshot: delete "
-                      "snapshots or LUNs, or make room");
-        }
+        if (auto room = admit_snapshot(id); !room) return room;
         Volume& snapshot = flush.add_volume(VolumeKind::snapshot);
         snapshot.parent = id;
         snapshot.name = name;
@@ -222,11 +216,16 @@ void Pool::restore(VolumeId id, VolumeId snapshot_id, ports::Done<void> done) {
 void Pool::set_limits(VolumeId id, std::uint64_t quota, std::uint64_t reservation,
                       ports::Done<void> done) {
   order(
-      [id, quota, reservation](Flush& flush) -> Status {
+      [this, id, quota, reservation](Flush& flush) -> Status {
         Volume* volume = flush.volume(id);
         if (volume == nullptr || volume->kind != VolumeKind::volume) return no_such_volume(id);
-        volume->quota = (quota + block_size - 1) / block_size;
-        volume->reservation = (reservation + block_size - 1) / block_size;
+        const std::uint64_t most = quota / block_size;  // a part of a block is none
+        const std::uint64_t least =
+            reservation / block_size + (reservation % block_size != 0 ? 1 : 0);
+        if (quota > 0 && most == 0) return fail(ErrorCode::invalid, "a quota has a block at least");
+        if (auto room = admit_limits(*volume, most, least); !room) return room;
+        volume->quota = most;
+        volume->reservation = least;
         return {};
       },
       std::move(done));
