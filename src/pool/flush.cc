@@ -261,6 +261,7 @@ void Flush::commit() {
     keep_anew.insert(snapshot ? volume.parent : id);
   }
   p.zombies_ = std::move(zombies_);
+  for (const LunNumber lun : std::exchange(p.going_luns_, {})) p.luns_.erase(lun);
   p.luns_.merge(p.coming_luns_);
   p.coming_luns_.clear();
   for (const VolumeId id : keep_anew) p.keep_anew(id);

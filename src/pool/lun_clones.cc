@@ -3,6 +3,7 @@
 
 #include "pool/flush.h"
 #include "pool/pool.h"
+#include "pool/tables.h"
 
 namespace duet::pool {
 
@@ -99,6 +100,7 @@ Status Pool::make_lun_clone(Flush& flush, LunNumber number, VolumeId snapshot_id
   Lun& lun = coming_luns_[record.lun];
   lun.info = {record.lun, record.name, record.size, record.serial, record.naa, {}, {}, false};
   lun.file = std::move(file);
+  set_inode(key, inode_of(lun.info, clone.id));
   ++luns_created_;
   keep_lun(lun, true);
   made = record.lun;

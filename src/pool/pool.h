@@ -164,7 +164,8 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   void clone_lun(LunNumber lun, VolumeId snapshot, const std::string& name,
                  ports::Done<LunNumber> done);
   std::optional<VolumeId> volume_of(LunNumber lun) const;
-  // The volume becomes what its newest snapshot shows. Everything since is gone.
+  // The volume becomes what its newest snapshot shows, its LUNs too: those made since go, those
+  // deleted since come back. Everything since is gone. Requires: nobody uses its LUNs.
   void restore(VolumeId volume, VolumeId snapshot, ports::Done<void> done);
   void set_limits(VolumeId volume, std::uint64_t quota, std::uint64_t reservation,
                   ports::Done<void> done);  // bytes
@@ -196,6 +197,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   struct Loading;
   struct Reading;
   struct Running;
+  struct Restore;
   struct Lun {
     LunInfo info;
     std::shared_ptr<File> file;
@@ -234,6 +236,8 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   Slice cached(const BlockPointer& pointer);
   void fetch(std::vector<BlockPointer> blocks, std::shared_ptr<Pins> pins, ports::Done<void> done);
   Result<BlockPointer> resolve(const TreeRoot& root, std::uint64_t block);
+  // The first block from `from` on that is no hole, or `end`.
+  Result<std::uint64_t> next_in_tree(const TreeRoot& root, std::uint64_t from, std::uint64_t end);
   Result<File*> file(FileKey key);
   Result<Slice> block_now(File& file, std::uint64_t number);
   File& changed_file(FileKey key);
@@ -256,6 +260,13 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   void note_created(std::uint64_t naa);
   Status make_lun_clone(Flush& flush, LunNumber lun, VolumeId snapshot, const Inode& inode,
                         const std::string& name, LunNumber& made);
+  // restore
+  void find_vdisks(const std::shared_ptr<Restore>& restore);
+  Status find_vdisks(Restore& restore, std::uint64_t& next);
+  Status take_back(Flush& flush, const Restore& restore);
+  Result<std::map<LunNumber, Lun>> returning_luns(const Restore& restore) const;
+  void take_luns_back(const Restore& restore, std::map<LunNumber, Lun> returning);
+
   // space
   struct Kept {                // blocks that only this volume may have
     std::uint64_t luns = 0;    // its reserved LUNs
@@ -339,6 +350,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   std::map<VolumeId, std::uint64_t> next_inode_before_;
   std::map<LunNumber, Lun> luns_;
   std::map<LunNumber, Lun> coming_luns_;  // of the consistency point under way
+  std::vector<LunNumber> going_luns_;     // the same
   std::vector<Zombie> zombies_;
   std::uint64_t luns_created_ = 0;
   std::uint64_t next_inode_ = 16;  // of the pool's own files

@@ -85,6 +85,27 @@ Result<BlockPointer> Pool::resolve(const TreeRoot& root, std::uint64_t block) {
   return pointer;
 }
 
+Result<std::uint64_t> Pool::next_in_tree(const TreeRoot& root, std::uint64_t from,
+                                         std::uint64_t end) {
+  const std::uint64_t blocks = std::uint64_t{1} << 8 * root.levels;
+  while (from < std::min(end, blocks)) {
+    BlockPointer pointer = root.pointer;
+    std::uint8_t level = root.levels;
+    for (; level > 0 && !pointer.hole(); --level) {
+      const Slice node = cached(pointer);
+      if (node.bytes.empty()) {
+        missing_.push_back(pointer);
+        return not_in_memory();
+      }
+      const std::uint64_t slot = from >> 8 * (level - 1) & 0xff;
+      pointer = filesystem::load_pointer(&node.bytes[slot * filesystem::pointer_size]);
+    }
+    if (!pointer.hole()) return std::min(from, end);
+    from = ((from >> 8 * level) + 1) << 8 * level;  // past the hole
+  }
+  return end;
+}
+
 Result<File*> Pool::file(FileKey key) {
   if (held_.contains(key.volume)) return fail(ErrorCode::busy, "the volume is being replaced");
   if (auto found = files_.find(key); found != files_.end()) {
@@ -187,24 +208,7 @@ Result<std::uint64_t> Pool::next_block(FileKey key, std::uint64_t from) {
     }
   }
   // In the tree, whatever was zeroed since.
-  const TreeRoot root = (*found)->root();
-  const std::uint64_t end = std::uint64_t{1} << 8 * root.levels;
-  while (from < std::min(next, end)) {
-    BlockPointer pointer = root.pointer;
-    std::uint8_t level = root.levels;
-    for (; level > 0 && !pointer.hole(); --level) {
-      const Slice node = cached(pointer);
-      if (node.bytes.empty()) {
-        missing_.push_back(pointer);
-        return not_in_memory();
-      }
-      const std::uint64_t slot = from >> 8 * (level - 1) & 0xff;
-      pointer = filesystem::load_pointer(&node.bytes[slot * filesystem::pointer_size]);
-    }
-    if (!pointer.hole()) return std::min(from, next);
-    from = ((from >> 8 * level) + 1) << 8 * level;  // past the hole
-  }
-  return next;
+  return next_in_tree((*found)->root(), from, next);
 }
 
 Result<InodeNumber> Pool::next_inode(VolumeId id) {

@@ -160,9 +160,11 @@ Status Pool::admit(const LogRecord& log_record) const {
   auto record = decode(log_record);
   if (!record) return std::unexpected(record.error());
   if (auto status = check(*record); !status) return status;
-  if (const auto* create = std::get_if<LunCreateRecord>(&*record)) {
-    return create->reserve ? admit_reservation(*create) : Status();
+  const auto* create = std::get_if<LunCreateRecord>(&*record);
+  if (held_.contains(create ? first_volume : lun_of(number_of(*record))->file->key.volume)) {
+    return fail(ErrorCode::busy, "the volume is being replaced");
   }
+  if (create) return create->reserve ? admit_reservation(*create) : Status();
   const Lun& lun = *lun_of(number_of(*record));
   if (!lun.info.offline.empty() && !std::holds_alternative<LunDeleteRecord>(*record)) {
     return fail(ErrorCode::refused, "LUN " + lun.info.name + " is offline: " + lun.info.offline);
@@ -182,13 +184,9 @@ void Pool::change(const Record& record) {
           [this](const ZeroRecord& r) { zero(lun_of(r.lun)->file->key, r.offset, r.length); },
           [this](const LunCreateRecord& r) {
             const FileKey key{first_volume, allocate_inode(first_volume)};
-            Inode inode;
-            inode.type = filesystem::FileType::vdisk;
-            inode.size = r.size;
-            inode.links = 1;
-            set_inode(key, inode);
             Lun& lun = luns_[r.lun];
             lun.info = {r.lun, r.name, r.size, r.serial, r.naa, {}, {}, r.reserve};
+            set_inode(key, inode_of(lun.info, first_volume));
             lun.file = files_.at(key);
             note_created(r.naa);
             keep_lun(lun, false);

@@ -46,7 +46,12 @@ class PoolSpace : public testing::Test {
     return fail(ErrorCode::busy, "for ever");
   }
   Status write(LunNumber lun, std::uint64_t offset, std::uint64_t size) {
-    return patiently([&] { return bench->write(lun, offset, size); });
+    Status status;
+    for (std::uint64_t at = 0; status && at < size; at += 1 << 20) {
+      const auto part = std::min<std::uint64_t>(size - at, 1 << 20);
+      status = patiently([&] { return bench->write(lun, offset + at, part); });
+    }
+    return status;
   }
   Result<FileKey> create_file(VolumeId volume) {
     FileKey key{volume, {}};
@@ -97,7 +102,10 @@ class PoolSpace : public testing::Test {
       }
     }
     EXPECT_FALSE(status) << "the pool is larger than the test thinks";
-    if (!status) EXPECT_EQ(status.error().code, ErrorCode::no_space) << status.error().message;
+    if (!status) {
+      EXPECT_EQ(status.error().code, ErrorCode::no_space)
+          << status.error().message << "; " << bench->pool->health();
+    }
     return taken;
   }
   void restart() {

@@ -85,6 +85,43 @@ Result<LunEntry> decode_lun(Bytes block) {
   return entry;
 }
 
+Inode inode_of(const LunInfo& info, VolumeId volume) {
+  static_assert(8 + 1 + filesystem::max_lun_name + 1 + filesystem::max_lun_serial <=
+                filesystem::max_inline);
+  Inode inode;
+  inode.type = filesystem::FileType::vdisk;
+  inode.size = info.size;
+  inode.links = 1;
+  inode.entries = volume.value();
+  ByteWriter out;
+  out.put(info.naa);
+  for (const std::string* text : {&info.name, &info.serial}) {
+    out.put(static_cast<std::uint8_t>(text->size()));
+    out.put_bytes(std::as_bytes(std::span(*text)));
+  }
+  const auto bytes = out.take();
+  inode.inlined.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  return inode;
+}
+
+std::optional<LunInfo> lun_shown_by(const Inode& vdisk) {
+  ByteReader in(std::as_bytes(std::span(vdisk.inlined)));
+  LunInfo info;
+  info.naa = in.get<std::uint64_t>();
+  for (std::string* text : {&info.name, &info.serial}) {
+    const Bytes bytes = in.get_bytes(in.get<std::uint8_t>());
+    text->assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+  info.size = vdisk.size;
+  const bool whole = in.ok() && in.remaining() == 0;
+  if (!whole || vdisk.type != filesystem::FileType::vdisk ||
+      !filesystem::valid_lun_name(info.name) || !filesystem::valid_lun_serial(info.serial) ||
+      info.size == 0 || info.size > filesystem::max_lun_size || info.size % block_size != 0) {
+    return {};
+  }
+  return info;
+}
+
 std::vector<std::byte> encode_zombies(const std::vector<Zombie>& zombies) {
   ByteWriter out;
   for (const Zombie& z : zombies) {

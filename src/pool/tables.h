@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "filesystem/storage.h"
@@ -32,6 +33,11 @@ struct LunEntry {
 // The first block of a slot.
 std::vector<std::byte> encode_lun(const LunInfo& info, FileKey file);
 Result<LunEntry> decode_lun(Bytes block);  // Error: invalid
+
+// The inode of a vdisk says which LUN it is, so that snapshots know.
+Inode inode_of(const LunInfo& info, VolumeId volume);
+std::optional<LunInfo> lun_shown_by(
+    const Inode& vdisk);  // name, serial, NAA, size; nothing: no LUN's
 
 inline constexpr std::size_t zombie_size = 48;  // bytes
 std::vector<std::byte> encode_zombies(const std::vector<Zombie>& zombies);

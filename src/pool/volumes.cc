@@ -177,42 +177,6 @@ void Pool::create_clone(VolumeId id, const std::string& name, ports::Done<Volume
       with_id(made, std::move(done)));
 }
 
-void Pool::restore(VolumeId id, VolumeId snapshot_id, ports::Done<void> done) {
-  order(
-      [this, id, snapshot_id](Flush& flush) -> Status {
-        Volume* volume = flush.volume(id);
-        const Volume* snapshot = flush.volume_or_old(snapshot_id);
-        if (volume == nullptr || volume->kind != VolumeKind::volume) return no_such_volume(id);
-        if (snapshot == nullptr || snapshot->kind != VolumeKind::snapshot ||
-            snapshot->parent != id || snapshot->deleting) {
-          return fail(ErrorCode::not_found, "volume " + volume->name + " has no such snapshot");
-        }
-        // A snapshot of this point is made at its end, and would show what it is taken back to.
-        if (flush.is_shown(id)) return fail(ErrorCode::busy, "a snapshot comes first");
-        if (flush.keeps(id, flush.generation()) != snapshot->birth) {
-          return fail(ErrorCode::refused,
-                      "volume " + volume->name + " has newer snapshots: delete them first");
-        }
-        for (const auto& [number, lun] : luns_) {
-          if (lun.file->key.volume == id) {
-            return fail(ErrorCode::refused, "LUN " + lun.info.name + " is in volume " +
-                                                volume->name + ": make a clone instead");
-          }
-        }
-        flush.forget_changes(id);
-        if (!volume->inodes.root.hole()) {
-          flush.add_zombie({volume->inodes.root, volume->inodes.levels, true, true, id,
-                            snapshot->birth, flush.generation()});
-        }
-        flush.prune_zombies(id, snapshot->birth);
-        flush.remove_own_file(std::exchange(volume->dead_list, no_inode));
-        volume->dead_begin = volume->dead_size = 0;
-        volume->inodes = snapshot->inodes;
-        return {};
-      },
-      std::move(done));
-}
-
 void Pool::set_limits(VolumeId id, std::uint64_t quota, std::uint64_t reservation,
                       ports::Done<void> done) {
   order(
