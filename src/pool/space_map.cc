@@ -33,7 +33,7 @@ void SpaceMap::add_members(const raid::Layout& layout) {
       map.member = static_cast<std::uint32_t>(m);
       map.usable = static_cast<std::uint32_t>(end > begin ? end - begin : 0);
       auto [found, added] = area_of_.try_emplace({member.group, i}, areas_.size());
-      if (added) areas_.push_back({i, {}, false, false});
+      if (added) areas_.push_back({i, {}, false, false, false});
       map.area = static_cast<std::uint32_t>(found->second);
       areas_[found->second].maps.push_back(maps_.size());
       usable_ += map.usable;
@@ -108,7 +108,7 @@ void SpaceMap::evict(std::size_t keep) {
     hand_ = (hand_ + 1) % maps_.size();
     Map& map = maps_[number];
     const bool needed = map.busy != map.used || dirty_.contains(number) ||
-                        areas_[map.area].lined_up || std::exchange(map.recent, false);
+                        areas_[map.area].lined_up() || std::exchange(map.recent, false);
     if (map.bits == nullptr || needed) continue;
     map.bits.reset();
     --in_memory_;
@@ -156,13 +156,23 @@ std::optional<std::size_t> SpaceMap::best_area(bool clean) const {
   std::uint64_t best_free = 0;
   for (std::size_t i = 0; i < areas_.size(); ++i) {
     const Area& area = areas_[i];
-    if (area.lined_up || (clean && area.no_clean_rows)) continue;
+    if (clean ? area.lined_up() || area.no_clean_rows : area.rest_lined_up) continue;
     if (const std::uint64_t free = area_free(area); free > best_free) {
       best = i;
       best_free = free;
     }
   }
   return best;
+}
+
+// Of its free blocks those that lines give away already.
+std::uint64_t SpaceMap::promised(std::size_t area) const {
+  std::uint64_t blocks = 0;
+  for (const Line& line : lines_) {
+    if (line.area == area) blocks += line.left;
+  }
+  if (!lines_.empty() && lines_.front().area == area) blocks += chunk_left_.size();
+  return blocks;
 }
 
 std::uint64_t SpaceMap::available() const {
@@ -186,13 +196,13 @@ std::vector<std::uint64_t> SpaceMap::line_up(std::uint64_t blocks) {
       if (!loaded(map)) missing.push_back(map);
     }
     if (!missing.empty()) return missing;
-    const std::uint64_t left = count(area, clean, 0);
-    if (left == 0) {
-      ASSERT(clean);
+    std::uint64_t left = count(area, clean, 0);
+    if (!clean) left -= promised(*index);
+    if (clean && left == 0) {
       area.no_clean_rows = true;
       continue;
     }
-    area.lined_up = true;
+    (clean ? area.clean_lined_up : area.rest_lined_up) = true;
     lines_.push_back({*index, clean, 0, left});
   }
   return {};
@@ -219,8 +229,7 @@ bool SpaceMap::fill_chunk() {
     line.row += rows;
   }
   if (chunk_left_.empty()) return false;
-  ASSERT(line.left >= chunk_left_.size());
-  line.left -= chunk_left_.size();
+  line.left -= std::min<std::uint64_t>(line.left, chunk_left_.size());  // some may be free since
   ++chunk_;
   return true;
 }
@@ -230,7 +239,7 @@ raid::BlockAddress SpaceMap::allocate() {
     ASSERT(!lines_.empty());
     if (!fill_chunk()) {
       Area& area = areas_[lines_.front().area];
-      area.lined_up = false;
+      (lines_.front().clean ? area.clean_lined_up : area.rest_lined_up) = false;
       if (lines_.front().clean) area.no_clean_rows = true;
       lines_.pop_front();
     }
@@ -257,7 +266,9 @@ void SpaceMap::finish_rows() {
   chunk_left_.clear();
   ++chunk_;
   // Whole rows that are left are found again, as is what was freed behind the line.
-  for (const Line& line : lines_) areas_[line.area].lined_up = false;
+  for (const Line& line : lines_) {
+    areas_[line.area].clean_lined_up = areas_[line.area].rest_lined_up = false;
+  }
   lines_.clear();
 }
 

@@ -108,7 +108,9 @@ class SpaceMap {
     std::uint32_t index = 0;          // of the map blocks in their members
     std::vector<std::uint64_t> maps;  // of the data members by role
     bool no_clean_rows = false;       // since a block of it became free
-    bool lined_up = false;
+    bool clean_lined_up = false;
+    bool rest_lined_up = false;  // what is not clean rows, behind them
+    bool lined_up() const { return clean_lined_up || rest_lined_up; }
   };
   struct Line {
     std::size_t area = 0;
@@ -120,6 +122,7 @@ class SpaceMap {
   void mark_unusable(Map& map) const;
   std::uint64_t area_free(const Area& area) const;
   std::uint64_t count(const Area& area, bool clean, std::uint32_t from_row) const;
+  std::uint64_t promised(std::size_t area) const;
   std::uint64_t rows_free(const Area& area, std::uint32_t word) const;
   bool fill_chunk();
   std::optional<std::size_t> best_area(bool clean) const;

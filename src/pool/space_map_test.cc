@@ -90,6 +90,36 @@ TEST(SpaceMap, WhatIsNotNeededIsDroppedAndReadAgain) {
   }
 }
 
+// One area, few clean rows and many others: all of it can be had in one go.
+TEST(SpaceMap, WhatIsLeftBesideCleanRowsIsAvailableToo) {
+  raid::Layout one = layout();
+  one.groups[0].blocks = blocks_per_map;
+  SpaceMap map(one);
+  for (std::uint64_t number = 0; number < map.maps(); ++number) ASSERT_TRUE(map.load(number, {}));
+  ASSERT_TRUE(map.line_up(map.free()).empty());
+  std::vector<raid::BlockAddress> given;
+  while (map.free() > 300) given.push_back(map.allocate());
+  map.finish_rows();
+  map.take_dirty();
+  std::size_t released = 0;
+  for (const raid::BlockAddress address : given) {  // one block of each row: none becomes clean
+    if (address.member() != 0 || released == 1000) continue;
+    map.release(address);
+    ++released;
+  }
+  map.settle(map.take_released());
+  const std::uint64_t free = map.free();
+  EXPECT_EQ(free, 1300u);
+  ASSERT_TRUE(map.line_up(1000).empty());
+  EXPECT_GE(map.available(), 1000u);
+  EXPECT_LE(map.available(), free);
+  for (std::uint64_t i = 0; i < 50; ++i) map.allocate();
+  ASSERT_TRUE(map.line_up(free).empty());
+  EXPECT_EQ(map.available(), free - 50);
+  while (map.available() > 0) map.allocate();
+  EXPECT_EQ(map.free(), 0u);
+}
+
 TEST(SpaceMap, WhatWasUsedLatelyStaysLonger) {
   Space space;
   for (std::uint64_t number = 0; number < space.map.maps(); ++number) space.load(number);
