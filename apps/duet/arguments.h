@@ -29,6 +29,9 @@ struct Arguments {
   bool data = false;               // pool check
   std::vector<std::string> names;  // of volumes, snapshots, LUNs and disks, as the verb wants
   std::string quota, reservation;  // volume limit
+  bool label = false;              // disk spare
+  std::uint32_t group = 0;         // pool grow
+  std::string protection;          // pool grow
   double countdown_s = 30;
   double wait_s = 60;
 };

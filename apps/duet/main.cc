@@ -175,6 +175,12 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
       ->check(CLI::Range(0.0, 86400.0));
   change(pool, "scrub", "compares parity with data, in the background", scrub, "", 0, 0);
 
+  auto* grow = change(pool, "grow", "spares become members of a group, or a new group", pool_grow,
+                      "DISK...", 1, 32);
+  grow->add_option("--group", a.group, "that they join, in the background; default: 0");
+  grow->add_option("--raid", a.protection, "they become a new group")
+      ->check(CLI::IsMember({"none", "raid4", "dual"}));
+
   auto* volume = app.add_subcommand("volume", "volumes of a pool");
   volume->require_subcommand(1);
   json(whose(add(volume, "list", "all volumes", show_volumes)));
@@ -195,15 +201,17 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
          "[VOLUME] NAME", 1, 2);
   change(snapshot, "clone", "a volume NEWNAME that begins as the snapshot", snapshot_clone,
          "[VOLUME] NAME NEWNAME", 2, 3);
-  change(snapshot, "restore", "the volume becomes what its newest snapshot shows", snapshot_restore,
-         "[VOLUME] NAME", 1, 2);
+  change(snapshot, "restore", "the volume and its LUNs become what its newest snapshot shows",
+         snapshot_restore, "[VOLUME] NAME", 1, 2)
+      ->add_flag("--force", a.force, "also while a client may use the LUNs: takes them from it");
   change(lun, "clone", "a LUN that begins as LUN was in SNAPSHOT", lun_clone,
          "LUN SNAPSHOT NEWNAME", 3, 3);
 
   change(disk, "fail", "takes a disk out of the pool", disk_fail, "DISK", 1, 1);
   change(disk, "replace", "a failed member's place goes to SPARE, or to the disk that came back",
          disk_replace, "DISK [SPARE]", 1, 2);
-  change(disk, "spare", "a labelled disk stands by", disk_spare, "DISK", 1, 1);
+  change(disk, "spare", "a labelled disk stands by", disk_spare, "DISK", 1, 1)
+      ->add_flag("--label", a.label, "labels it if it bears no label; what else it bears is lost");
 }
 
 int run(int argc, char** argv) {

@@ -66,6 +66,10 @@ void take_names(const Arguments& a, admin::PoolOrder& order) {
     return name;
   };
   const auto verb = order.verb;
+  if (verb == PoolVerb::pool_grow) {
+    order.disks = std::move(names);
+    return;
+  }
   if (verb == PoolVerb::disk_replace && names.size() > 1) order.spare = last();
   if (verb == PoolVerb::disk_fail || verb == PoolVerb::disk_replace ||
       verb == PoolVerb::disk_spare) {
@@ -123,6 +127,10 @@ int pool_change(const Target& target, const Arguments& a, PoolVerb verb) {
   if (!reservation) return complain(usage, reservation.error().message);
   order->quota = *quota;
   order->reservation = *reservation;
+  order->force = a.force;
+  order->label = a.label;
+  order->group = a.group;
+  order->protection = a.protection;
   return ask(target, order, [](const auto&) { return done; });
 }
 

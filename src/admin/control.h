@@ -90,13 +90,14 @@ enum class PoolVerb : std::uint8_t {
   snapshot_create,   // volume, name
   snapshot_delete,   // volume, snapshot
   snapshot_clone,    // volume, snapshot, name
-  snapshot_restore,  // volume, snapshot
+  snapshot_restore,  // volume, snapshot, force
   lun_clone,         // lun, snapshot, name; PoolReply::luns
   disk_fail,         // disk
   disk_replace,      // disk, spare (empty: the disk itself)
-  disk_spare,        // disk
+  disk_spare,        // disk, label
+  pool_grow,         // disks; protection: a new group, else group
 };
-inline constexpr std::uint8_t pool_verbs = 16;
+inline constexpr std::uint8_t pool_verbs = 17;
 // What to do with the pool of an identity. PoolReply, when it is done; check and scrub: when they
 // have begun. Volumes, snapshots and LUNs by name; no volume: the first one. Disks: `2`, the LUN on
 // the shelf as in `duet disk list`, or `m2`, the member as in `duet pool status`.
@@ -112,10 +113,15 @@ struct PoolOrder {
   std::uint64_t quota = 0;        // bytes; 0: none
   std::uint64_t reservation = 0;  // bytes; 0: none
   bool data = false;
+  bool force = false;                // also while a client may use the LUNs
+  bool label = false;                // a disk that bears none gets one
+  std::vector<std::string> disks{};  // as `disk`
+  std::uint32_t group = 0;
+  std::string protection{};  // none, raid4, dual
   template <class A>
   void fields(A& a) {
     a(verb), a(identity), a(volume), a(snapshot), a(lun), a(name), a(disk), a(spare), a(quota),
-        a(reservation), a(data);
+        a(reservation), a(data), a(force), a(label), a(disks), a(group), a(protection);
   }
 };
 
@@ -352,7 +358,8 @@ struct PoolGroup {
   }
 };
 struct PoolDisk {
-  std::string member;  // `m2`; `spare`, or `unused`: labelled, and no part of the pool
+  // `m2`; `spare`; `joining` a group; or `unused`: labelled, and no part of the pool
+  std::string member;
   std::uint32_t group = 0;
   std::string role;   // of a member: data or parity
   std::string state;  // of a member: in_sync, failed, rebuilding
@@ -363,7 +370,7 @@ struct PoolDisk {
   bool slow = false;
   std::uint64_t read_errors = 0;
   std::uint64_t repaired = 0;  // blocks
-  std::uint64_t rebuilt = 0;   // bytes, while rebuilding
+  std::uint64_t rebuilt = 0;   // bytes, while rebuilding or joining
   template <class A>
   void fields(A& a) {
     a(member), a(group), a(role), a(state), a(disk), a(path), a(lun), a(present), a(slow),

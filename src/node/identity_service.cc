@@ -246,6 +246,22 @@ void IdentityService::verified(Result<void> r) {
 
 // What was prepared is used as far as it is still true: activation reads the superblocks again.
 void IdentityService::activate() {
+  if (!storage_ || storage_->state() == filesystem::StorageState::closed) return open_pool();
+  read_pool_disks(usable_disks(), config_.cluster, identity_,
+                  in_this_attempt([this](Result<LabelledPool> now) {
+                    const auto same = [](const pool::Pool::Disk& a, const pool::Pool::Disk& b) {
+                      return a.id == b.id && a.disk == b.disk;
+                    };
+                    // The pool has grown since it was prepared.
+                    if (now && !std::ranges::equal(now->disks, labelled_, same)) {
+                      MARK(prepared_pool_has_other_disks);
+                      storage_->close();
+                    }
+                    open_pool();
+                  }));
+}
+
+void IdentityService::open_pool() {
   with_storage([this](Status status) {
     if (!status) return failed(status.error().message);
     storage_->activate(order_.epoch,
@@ -399,6 +415,16 @@ void IdentityService::start_orders() {
         const auto* lun = storage_->find(number);
         if (lun != nullptr && !target_->exported(number)) export_lun(*lun);
       },
+      [this] {
+        const auto sessions = target_->sessions();
+        return sessions.empty() ? std::string() : sessions.front().initiator_name;
+      },
+      [this](std::vector<LunNumber> luns, ports::Task then) {
+        return withdraw_luns(std::move(luns), std::move(then));
+      },
+      [this](const std::vector<LunNumber>& luns) {
+        for (const LunNumber lun : luns) deleting_.erase(lun);
+      },
       [this](std::string phase, std::string text) {
         log(notice_severity, std::move(phase), std::move(text));
       },
@@ -523,13 +549,33 @@ void IdentityService::delete_lun(const std::string& name, LunDone done) {
   if (it == luns.end()) return done(fail(ErrorCode::not_found, "no LUN '" + name + "'"));
   auto number = it->number;
   if (!deleting_.insert(number).second) {
-    return done(fail(ErrorCode::refused, "'" + name + "' is being deleted already"));
+    return done(fail(ErrorCode::refused, "'" + name + "' is being deleted or restored already"));
   }
   // First nobody uses it any more, then it goes. An offline LUN is not exported.
   if (!target_->exported(number)) return log_deletion(number, std::move(done));
   target_->remove(number, in_this_attempt([this, number, done = std::move(done)] {
                     log_deletion(number, done);
                   }));
+}
+
+// Nobody may delete them meanwhile.
+Status IdentityService::withdraw_luns(std::vector<LunNumber> luns, ports::Task then) {
+  for (const LunNumber lun : luns) {
+    if (deleting_.contains(lun)) return fail(ErrorCode::busy, "a LUN is being deleted: try again");
+  }
+  auto left = std::make_shared<std::size_t>(1);
+  auto last = std::make_shared<ports::Task>(std::move(then));
+  const auto one_less = [left, last] {
+    if (--*left == 0) (*last)();
+  };
+  for (const LunNumber lun : luns) {
+    deleting_.insert(lun);
+    if (!target_->exported(lun)) continue;
+    ++*left;
+    target_->remove(lun, in_this_attempt(one_less));
+  }
+  ports_.scheduler.post(in_this_attempt(one_less));
+  return {};
 }
 
 void IdentityService::log_deletion(LunNumber lun, LunDone done) {

@@ -128,6 +128,7 @@ class IdentityService {
   Result<nvlog::ReplayPlan> plan_log(const nvlog::Mark& mark, bool own_log,
                                      const nvlog::LogPosition& from) const;
   void activate();
+  void open_pool();
   void verified(Result<void> r);
   void activated(Result<void> r);
   void replay();
@@ -137,6 +138,7 @@ class IdentityService {
   void apply(const nvlog::RecordView& view, const nvlog::LogPosition& position);
   void serve();
   void export_lun(const filesystem::LunInfo& lun);
+  Status withdraw_luns(std::vector<LunNumber> luns, ports::Task then);
   void log_deletion(LunNumber lun, LunDone done);
   void start_orders();
   void end_orders();

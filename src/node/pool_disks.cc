@@ -96,4 +96,41 @@ void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, 
   }
 }
 
+namespace {
+
+struct Labelling {
+  ports::Disk& disk;
+  Slice block;
+  ports::Done<void> done;
+  std::vector<std::byte> before = std::vector<std::byte>(disk::label_area.size);
+};
+
+// L1: copy 0 is durable before copy 1 is begun.
+void write_copy(const std::shared_ptr<Labelling>& l, int copy) {
+  if (copy == disk::label_copies) return l->done({});
+  l->disk.write(disk::label_copy(copy).offset, {l->block}, true, [l, copy](Result<void> written) {
+    if (!written) return l->done(std::move(written));
+    write_copy(l, copy + 1);
+  });
+}
+
+}  // namespace
+
+void label_blank_disk(ports::Disk& disk, const disk::Label& label, ports::Done<void> done) {
+  auto l = std::make_shared<Labelling>(disk, Slice{}, std::move(done));
+  auto block = disk::encode_label(label);
+  if (block) l->block = copy_to_slice(*block);
+  disk.read(
+      disk::label_area.offset, l->before,
+      [l, status = block ? Status() : Status(std::unexpected(block.error()))](Result<void> read) {
+        if (!read) return l->done(std::move(read));
+        if (!status) return l->done(status);
+        auto found = disk::choose_label(
+            Bytes(l->before).first(disk::area_block_size),
+            Bytes(l->before).subspan(disk::area_block_size, disk::area_block_size));
+        if (!found && found.error().code == ErrorCode::not_found) return write_copy(l, 0);
+        l->done(bad(l->disk, found ? "bears a label already" : found.error().message));
+      });
+}
+
 }  // namespace duet::node

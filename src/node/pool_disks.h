@@ -23,4 +23,8 @@ struct LabelledPool {
 void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, NodeId identity,
                      ports::Done<LabelledPool> done);
 
+// Writes a label on a disk that bears none. Error: refused (it bears one, or did), and those of the
+// disk.
+void label_blank_disk(ports::Disk& disk, const disk::Label& label, ports::Done<void> done);
+
 }  // namespace duet::node

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 namespace duet::node {
@@ -23,20 +22,6 @@ const char* name_of(raid::MemberState state) {
       return "rebuilding";
   }
   UNREACHABLE();
-}
-
-std::optional<std::uint32_t> number_in(std::string_view text) {
-  std::uint32_t number = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return {};
-  return number;
-}
-
-std::unexpected<Error> no_such_disk(const std::string& text) {
-  return fail(ErrorCode::not_found,
-              "no disk '" + text +
-                  "': name it by its LUN on the shelf (2) or by its member (m2), see `duet pool "
-                  "status`");
 }
 
 bool is_spare(const raid::Layout& layout, const DiskId& id) {
@@ -113,22 +98,18 @@ void PoolOrders::carry_out(const admin::PoolOrder& order, Done done) {
     case PoolVerb::lun_clone:
       return clone_lun(order, std::move(done));
     case PoolVerb::disk_fail:
-      return answer(done, fail_disk(order.disk));
     case PoolVerb::disk_replace:
-      return with_labels([this, order, done = std::move(done)](const Status& status) {
-        answer(done, status ? replace_disk(order) : status);
-      });
     case PoolVerb::disk_spare:
-      return with_labels([this, order, done = std::move(done)](const Status& status) {
-        answer(done, status ? add_spare(order.disk) : status);
-      });
+    case PoolVerb::pool_grow:
+      return change_disks(order, std::move(done));
+    case PoolVerb::snapshot_restore:
+      return restore(order, std::move(done));
     case PoolVerb::volume_create:
     case PoolVerb::volume_delete:
     case PoolVerb::volume_limit:
     case PoolVerb::snapshot_create:
     case PoolVerb::snapshot_delete:
     case PoolVerb::snapshot_clone:
-    case PoolVerb::snapshot_restore:
       if (auto status = change_volumes(order, done); !status) answer(done, status);
       return;
   }
@@ -203,8 +184,16 @@ std::vector<admin::PoolDisk> PoolOrders::disks() const {
     items.push_back(disk_item(spare));
     items.back().member = "spare";
   }
+  for (const auto& [joining, zeroed] : ports_.pool.array()->growing()) {
+    items.push_back(disk_item(joining.disk));
+    items.back().member = "joining";
+    items.back().group = joining.group;
+    items.back().rebuilt = zeroed * raid::block_size;
+  }
   for (const auto& disk : labelled_) {
-    const bool in_use = is_spare(layout, disk.id) || is_member(layout, disk.id);
+    const bool in_use =
+        is_spare(layout, disk.id) || is_member(layout, disk.id) ||
+        std::ranges::find(layout.joining, disk.id, &raid::Joining::disk) != layout.joining.end();
     if (in_use) continue;
     items.push_back(disk_item(disk.id));
     items.back().member = "unused";
@@ -298,12 +287,44 @@ Status PoolOrders::change_volumes(const admin::PoolOrder& order, Done& done) {
   if (!snapshot) return std::unexpected(snapshot.error());
   if (order.verb == PoolVerb::snapshot_delete) {
     pool.delete_snapshot(snapshot->id, answer<void>(std::move(done)));
-  } else if (order.verb == PoolVerb::snapshot_clone) {
-    pool.create_clone(snapshot->id, order.name, answer<pool::VolumeId>(std::move(done)));
   } else {
-    pool.restore(volume->id, snapshot->id, answer<void>(std::move(done)));
+    pool.create_clone(snapshot->id, order.name, answer<pool::VolumeId>(std::move(done)));
   }
   return {};
+}
+
+// Who mounts a LUN does not expect its blocks to change behind his back.
+void PoolOrders::restore(const admin::PoolOrder& order, Done done) {
+  auto volume = find_volume(order.volume);
+  if (!volume) return answer(done, std::unexpected(volume.error()));
+  auto snapshot = find_snapshot(order);
+  if (!snapshot) return answer(done, std::unexpected(snapshot.error()));
+  std::vector<LunNumber> luns;
+  std::string names;
+  for (const auto& lun : ports_.pool.luns()) {
+    if (ports_.pool.volume_of(lun.number) != volume->id) continue;
+    luns.push_back(lun.number);
+    names += (names.empty() ? "" : ", ") + lun.name;
+  }
+  const std::string user = luns.empty() || order.force ? std::string() : ports_.lun_user();
+  if (!user.empty()) {
+    return answer(done, fail(ErrorCode::refused,
+                             "LUNs of " + volume->name + " (" + names + ") may be in use by " +
+                                 user + ": log it out, or take them from it with --force"));
+  }
+  auto told = std::make_shared<ports::Done<void>>(answer<void>(std::move(done)));
+  auto ended = [this, alive = alive_, luns, told](Result<void> result) {
+    if (!*alive) return;
+    ports_.luns_settled(luns);
+    for (const auto& lun : ports_.pool.luns()) ports_.lun_made(lun.number);
+    (*told)(std::move(result));
+  };
+  auto withdrawn = [this, alive = alive_, ended, volume = volume->id, snapshot = snapshot->id] {
+    if (*alive) ports_.pool.restore(volume, snapshot, ended);
+  };
+  if (auto begun = ports_.withdraw_luns(luns, withdrawn); !begun) {
+    (*told)(std::unexpected(begun.error()));
+  }
 }
 
 void PoolOrders::clone_lun(const admin::PoolOrder& order, Done done) {
@@ -382,118 +403,6 @@ void PoolOrders::start_scrub(Done done) {
     ports_.log("pool.scrub", "scrub of the pool of " + identity_.name + ": " + last_scrub_);
   });
   answer(done, {});
-}
-
-// ---- disks ----
-
-// Disks may have come since the pool was opened. One without a path is not asked.
-void PoolOrders::with_labels(std::function<void(Status)> then) {
-  auto disks = ports_.disks();
-  std::erase_if(disks, [](const auto* disk) { return !disk->connected(); });
-  if (disks.empty()) return then(fail(ErrorCode::disconnected, "no disk of the pool is at hand"));
-  read_pool_disks(disks, identity_.cluster, identity_.node,
-                  [this, alive = alive_, then = std::move(then)](Result<LabelledPool> found) {
-                    if (!*alive) return;
-                    if (!found) return then(std::unexpected(found.error()));
-                    auto* array = ports_.pool.array();
-                    if (array == nullptr)
-                      return then(fail(ErrorCode::refused, "the pool is not open"));
-                    for (const auto& disk : found->disks) {
-                      std::erase_if(labelled_, [&](const auto& old) {
-                        return old.id == disk.id || old.disk == disk.disk;
-                      });
-                      labelled_.push_back(disk);
-                    }
-                    then({});
-                  });
-}
-
-Result<pool::Pool::Disk> PoolOrders::find_disk(const std::string& text) const {
-  const auto lun = number_in(text);
-  for (std::size_t i = 0; lun && i < identity_.disks.size() && i < identity_.luns.size(); ++i) {
-    if (identity_.luns[i] != *lun) continue;
-    auto labelled = std::ranges::find(labelled_, identity_.disks[i], &pool::Pool::Disk::disk);
-    if (labelled != labelled_.end()) return *labelled;
-    return fail(ErrorCode::not_found, "disk " + text +
-                                          " has no readable label: see `duet disk list`, or name "
-                                          "its member (m2)");
-  }
-  return no_such_disk(text);
-}
-
-Result<std::uint32_t> PoolOrders::find_member(const std::string& text) const {
-  const auto& members = ports_.pool.array()->layout().members;
-  if (text.starts_with('m')) {
-    const auto number = number_in(std::string_view(text).substr(1));
-    if (number && *number < members.size()) return *number;
-    return no_such_disk(text);
-  }
-  auto disk = find_disk(text);
-  if (!disk) return std::unexpected(disk.error());
-  auto member = std::ranges::find(members, disk->id, &raid::Member::disk);
-  if (member != members.end()) return static_cast<std::uint32_t>(member - members.begin());
-  return fail(ErrorCode::not_found, "disk " + text + " is no member of the pool");
-}
-
-Status PoolOrders::fail_disk(const std::string& text) {
-  auto member = find_member(text);
-  if (!member) return std::unexpected(member.error());
-  auto failed = ports_.pool.array()->fail_member(*member);
-  if (failed) ports_.pool.keep_out(*member, true);
-  return failed;
-}
-
-Status PoolOrders::replace_disk(const admin::PoolOrder& order) {
-  auto* array = ports_.pool.array();
-  auto member = find_member(order.disk);
-  if (!member) return std::unexpected(member.error());
-  const raid::Member state = array->layout().members[*member];
-  if (state.state != raid::MemberState::failed) {
-    return fail(ErrorCode::refused,
-                fmt::format("m{} is {}: `duet disk fail` it first", *member, name_of(state.state)));
-  }
-  DiskId id = state.disk;
-  std::optional<pool::Pool::Disk> at_hand;
-  if (!order.spare.empty()) {
-    auto disk = find_disk(order.spare);
-    if (!disk) return std::unexpected(disk.error());
-    at_hand = *disk;
-    id = disk->id;
-  } else if (auto own = std::ranges::find(labelled_, id, &pool::Pool::Disk::id);
-             own != labelled_.end()) {
-    at_hand = *own;
-  }
-  if (!at_hand || !at_hand->disk->connected()) {
-    return fail(ErrorCode::refused, "the disk is not at hand: bring it back, or name a spare");
-  }
-  const raid::Array::Disk disk{id, at_hand->disk, at_hand->data.offset};
-  const bool stranger = id != state.disk && !is_spare(array->layout(), id);
-  if (stranger) {
-    // As a spare it may take this place by itself.
-    if (auto added = array->add_spare(disk); !added) return added;
-    const auto& now = array->layout().members[*member];
-    if (now.disk == id && now.state == raid::MemberState::rebuilding) {
-      ports_.pool.keep_out(*member, false);
-      return {};
-    }
-  }
-  array->disk_returned(disk);
-  auto replaced = array->replace_member(*member, id);
-  if (replaced) ports_.pool.keep_out(*member, false);
-  return replaced;
-}
-
-Status PoolOrders::add_spare(const std::string& text) {
-  auto* array = ports_.pool.array();
-  auto disk = find_disk(text);
-  if (!disk) return std::unexpected(disk.error());
-  const auto& layout = array->layout();
-  if (is_member(layout, disk->id)) {
-    return fail(ErrorCode::refused,
-                "disk " + text + " is a member of the pool: `duet disk replace` takes it in again");
-  }
-  if (is_spare(layout, disk->id)) return {};
-  return array->add_spare({disk->id, disk->disk, disk->data.offset});
 }
 
 }  // namespace duet::node

@@ -27,7 +27,13 @@ class PoolOrders {
     pool::Pool& pool;                                  // active; outlives us
     std::function<std::vector<ports::Disk*>()> disks;  // those that may be touched
     std::function<std::int64_t()> wall_clock_ns;       // since 1970
-    std::function<void(LunNumber)> lun_made;           // a clone, to be exported
+    std::function<void(LunNumber)> lun_made;           // to be exported, unless it is
+    // Who may use LUNs now; empty: nobody.
+    std::function<std::string()> lun_user;
+    // `then` when no client uses them any more; they are nobody's until lun_made. Error busy: one
+    // of them is being deleted.
+    std::function<Status(std::vector<LunNumber>, ports::Task then)> withdraw_luns;
+    std::function<void(const std::vector<LunNumber>&)> luns_settled;  // may be deleted again
     std::function<void(std::string phase, std::string text)> log;
   };
   struct Identity {
@@ -67,9 +73,19 @@ class PoolOrders {
   void start_check(bool data, Done done);
   void start_scrub(Done done);
   void with_labels(std::function<void(Status)> then);
+  void restore(const admin::PoolOrder& order, Done done);
+  // pool_disk_orders.cc
+  void change_disks(const admin::PoolOrder& order, Done done);
+  Status change_disks(const admin::PoolOrder& order);
   Status fail_disk(const std::string& text);
   Status replace_disk(const admin::PoolOrder& order);
+  void label_disk(const admin::PoolOrder& order, std::function<void(Status)> then);
   Status add_spare(const std::string& text);
+  Status grow(const admin::PoolOrder& order);
+  Status join(std::uint16_t group, const std::vector<pool::Pool::Disk>& disks);
+  Status add_group(raid::Protection protection, const std::vector<pool::Pool::Disk>& disks);
+  Status may_take(const std::string& text, const pool::Pool::Disk& disk) const;
+  DiskId new_id(std::uint16_t lun) const;
 
   Result<pool::VolumeReport> find_volume(const std::string& name) const;
   Result<pool::VolumeReport> find_snapshot(const admin::PoolOrder& order) const;

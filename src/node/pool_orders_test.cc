@@ -140,6 +140,149 @@ TEST_F(PoolOrdersTest, ADiskGoesAndComesBack) {
   }
 }
 
+// Whoever serves the pool next keeps it out, too.
+TEST_F(PoolOrdersTest, AnOrderToFailADiskOutlivesWhoTookIt) {
+  ASSERT_EQ(change(of_disk(PoolVerb::disk_fail, "7")), "");
+  b.start_engine(IdentityBench::red);
+  b.config->shelves[1].luns = {5, 7};
+  b.assume(true);
+  ASSERT_TRUE(b.last<AssumedFact>());
+  b.run(5 * pool::Pool::rejoin_wait);
+  EXPECT_EQ(status().disks[1].state, "failed");
+  EXPECT_EQ(change(of_disk(PoolVerb::disk_replace, "7")), "");
+  b.run(seconds(20));
+  EXPECT_EQ(status().disks[1].state, "in_sync");
+}
+
+class GrowingPool : public PoolOrdersTest {
+ protected:
+  void SetUp() override {
+    PoolOrdersTest::SetUp();
+    for (int i = 0; i < 3; ++i) b.shelf.add_blank();
+    restart();
+  }
+  // Another engine, that knows only what is on the disks.
+  void restart() {
+    b.start_engine(IdentityBench::red);
+    b.config->shelves[1].luns = {5, 7, 9, 10, 11};
+    b.assume(true);
+    ASSERT_TRUE(b.last<AssumedFact>());
+  }
+  std::string label(const std::string& disk) {
+    auto o = of_disk(PoolVerb::disk_spare, disk);
+    o.label = true;
+    return change(o);
+  }
+  std::string grow(std::vector<std::string> disks, const std::string& protection = "") {
+    admin::PoolOrder o{PoolVerb::pool_grow, IdentityBench::red};
+    o.disks = std::move(disks);
+    o.protection = protection;
+    return change(o);
+  }
+  std::string member(const std::string& lun) {
+    for (const auto& disk : status().disks) {
+      if (disk.lun == lun) return disk.member;
+    }
+    return "";
+  }
+  std::string checked() {
+    EXPECT_EQ(change(with(PoolVerb::check, "")), "");
+    b.run(seconds(10));
+    return status().check.last;
+  }
+};
+
+TEST_F(GrowingPool, ABlankDiskIsLabelledAndJoins) {
+  EXPECT_TRUE(says(change(of_disk(PoolVerb::disk_spare, "9")), "--label"));
+  EXPECT_TRUE(says(label("12"), "no disk"));
+  EXPECT_EQ(label("9"), "");
+  EXPECT_EQ(member("9"), "spare");
+  EXPECT_EQ(label("9"), "") << "it stands by already";
+  EXPECT_TRUE(says(label("5"), "member"));
+  EXPECT_TRUE(says(grow({"10"}), "--label"));
+  EXPECT_TRUE(says(grow({"5"}), "member"));
+  EXPECT_TRUE(says(grow({"9", "9"}), "twice"));
+  EXPECT_TRUE(says(grow({}), "no disk"));
+  const auto before = status().size;
+  EXPECT_EQ(grow({"9"}), "");
+  b.run(seconds(20));
+  EXPECT_EQ(member("9"), "m2");
+  EXPECT_GT(status().size, before * 19 / 10);
+  ASSERT_TRUE(b.client().write(0, 'g')->good());
+  EXPECT_TRUE(says(checked(), "0 problems"));
+  restart();
+  EXPECT_EQ(member("9"), "m2");
+  EXPECT_TRUE(says(checked(), "0 problems"));
+}
+
+TEST_F(GrowingPool, GrowthGoesOnWithWhoServesNext) {
+  ASSERT_EQ(label("9"), "");
+  b.shelf.media[2]->latency = [](simulation::DiskOperation operation, std::uint64_t,
+                                 std::uint64_t) -> std::optional<Duration> {
+    if (operation != simulation::DiskOperation::write) return {};
+    return seconds(2);
+  };
+  ASSERT_EQ(grow({"9"}), "");
+  ASSERT_EQ(member("9"), "joining");
+  EXPECT_TRUE(says(grow({"9"}), "joins"));
+  restart();
+  EXPECT_EQ(member("9"), "joining");
+  b.shelf.media[2]->latency = nullptr;
+  b.run(seconds(60));
+  EXPECT_EQ(member("9"), "m2");
+  EXPECT_TRUE(says(checked(), "0 problems"));
+}
+
+TEST_F(GrowingPool, GrowthIsCalledOff) {
+  ASSERT_EQ(label("9"), "");
+  b.shelf.media[2]->latency = [](simulation::DiskOperation operation, std::uint64_t,
+                                 std::uint64_t) -> std::optional<Duration> {
+    if (operation != simulation::DiskOperation::write) return {};
+    return seconds(2);
+  };
+  ASSERT_EQ(grow({"9"}), "");
+  EXPECT_EQ(change(of_disk(PoolVerb::disk_fail, "9")), "");
+  EXPECT_EQ(member("9"), "unused");
+}
+
+TEST_F(GrowingPool, ANewGroup) {
+  for (const char* disk : {"9", "10", "11"}) ASSERT_EQ(label(disk), "");
+  EXPECT_TRUE(says(grow({"9"}, "raid4"), "at least 2"));
+  EXPECT_TRUE(says(grow({"9"}, "raid7"), "dual"));
+  const auto before = status().size;
+  ASSERT_EQ(grow({"9", "10", "11"}, "raid4"), "");
+  auto report = status();
+  ASSERT_EQ(report.groups.size(), 2u);
+  EXPECT_GT(report.size, before * 2);
+  ASSERT_TRUE(b.client().write(0, 'g')->good());
+  EXPECT_TRUE(says(checked(), "0 problems"));
+  restart();
+  EXPECT_EQ(status().groups.size(), 2u);
+  EXPECT_TRUE(says(checked(), "0 problems"));
+}
+
+TEST_F(PoolOrdersTest, LunsInUseAreNotTakenBackUnlessByForce) {
+  auto client = b.client();
+  ASSERT_TRUE(client.write(0, 'a')->good());
+  ASSERT_EQ(change(with(PoolVerb::snapshot_create, "", "", "then")), "");
+  ASSERT_TRUE(client.write(0, 'b')->good());
+  auto back = with(PoolVerb::snapshot_restore, "", "then");
+  const std::string why = change(back);
+  EXPECT_TRUE(says(why, "data")) << why;
+  EXPECT_TRUE(says(why, "--force")) << why;
+  back.force = true;
+  EXPECT_EQ(change(back), "");
+  ASSERT_EQ(b.service->luns().size(), 1u);
+  std::optional<Result<std::vector<Slice>>> content;
+  b.storage->read(LunNumber(0), 0, 512, [&](auto r) { content = std::move(r); });
+  b.run(seconds(1));
+  ASSERT_TRUE(content && *content);
+  EXPECT_EQ((**content)[0].bytes[0], std::byte{'a'});
+  auto again = b.client();
+  EXPECT_TRUE(again.write(0, 'c')->good()) << "it is served again";
+  EXPECT_EQ(b.remove("data"), "") << "and may be deleted";
+}
+
 TEST_F(PoolOrdersTest, CheckAndScrubSayHowTheyEnded) {
   EXPECT_EQ(status().check.last, "");
   auto check = with(PoolVerb::check, "");

@@ -59,6 +59,15 @@ class TestShelf {
     for (int copy : {0, 1}) media[i]->poke(disk::label_copy(copy).offset, *block);
   }
 
+  // Without a label. For the engines to come.
+  void add_blank() {
+    simulation::FakeMedium::Options options;
+    options.name = media.front()->options().name + "/" + std::to_string(media.size());
+    options.size = disk_size;
+    options.seed = 1000 + media.size();
+    media.push_back(std::make_unique<simulation::FakeMedium>(scheduler_, options));
+  }
+
   // A new engine process: new paths, without registrations.
   void connect_engine() {
     engine.clear();

@@ -125,7 +125,8 @@ void Flush::freeze() {
   next_.position = p.applied_;
   zombies_ = p.zombies_;
   p.next_inode_before_.clear();
-  p.forget_age();  // what comes from now on is of the next one
+  p.space_.add_members(p.array_->layout());  // none is lined up now
+  p.forget_age();                            // what comes from now on is of the next one
   p.hurried_ = false;
   for (const VolumeId id : std::exchange(p.changed_volumes_, {})) volumes_[id] = p.volumes_.at(id);
   while (!p.orders_.empty()) {

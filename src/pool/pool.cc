@@ -148,16 +148,19 @@ void Pool::watch_members() {
   });
 }
 
-void Pool::keep_out(std::uint32_t member, bool out) {
-  rejoins_.erase(member);
-  if (out) rejoins_[member] = {Instant::max(), rejoin_wait_max};
+void Pool::when_on_disk(ports::Done<void> done) {
+  order([](Flush&) -> Status { return {}; }, std::move(done));
 }
 
 // A disk that was away misses what was written meanwhile: it is written anew as a whole.
 void Pool::rejoin_members() {
   const Instant now = scheduler_.now();
   for (const raid::MemberReport& report : array_->report()) {
-    if (report.member.state != raid::MemberState::failed || !report.present) continue;
+    if (report.member.state != raid::MemberState::failed || !report.present ||
+        report.member.kept_out) {
+      rejoins_.erase(report.number);
+      continue;
+    }
     auto [it, first] = rejoins_.try_emplace(report.number, Rejoin{now + rejoin_wait, rejoin_wait});
     Rejoin& rejoin = it->second;
     if (first) continue;

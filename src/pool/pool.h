@@ -175,8 +175,10 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // What disks had in their caches may be lost: the consistency point under way writes it again.
   void disks_were_reset() override;
   void disk_returned(ports::Disk& disk, DiskId id, disk::Area data) override;
-  // By order: whether a failed member whose disk is here stays out, as long as we are active.
-  void keep_out(std::uint32_t member, bool out);
+  // Done when a consistency point is on the disks that has everything up to now, the RAID layout
+  // included. Errors: refused, busy (too many wait), cancelled.
+  void when_on_disk(ports::Done<void> done);
+  const disk::PoolId& id() const { return options_.pool; }
 
   // ---- figures ----
   struct Figures {

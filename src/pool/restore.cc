@@ -127,6 +127,14 @@ Result<std::map<LunNumber, Pool::Lun>> Pool::returning_luns(const Restore& resto
   const auto is_here = [this](FileKey key) {
     return std::ranges::any_of(luns_, [key](const auto& l) { return l.second.file->key == key; });
   };
+  // Numbers and names of LUNs that go in the same point are free.
+  const auto goes = [&](const Lun& lun) {
+    return lun.file->key.volume == restore.volume && !restore.vdisks.contains(lun.file->key.inode);
+  };
+  const auto taken = [&](LunNumber number) {
+    const auto found = luns_.find(number);
+    return coming_luns_.contains(number) || (found != luns_.end() && !goes(found->second));
+  };
   LunNumber number;
   for (const auto& [inode_number, inode] : restore.vdisks) {
     const FileKey key{restore.volume, inode_number};
@@ -135,15 +143,13 @@ Result<std::map<LunNumber, Pool::Lun>> Pool::returning_luns(const Restore& resto
     if (!info || inode.entries != restore.volume.value()) continue;
     for (const auto* luns : {&luns_, &coming_luns_}) {
       for (const auto& [other, lun] : *luns) {
-        if (lun.info.name != info->name) continue;
+        if (lun.info.name != info->name || goes(lun)) continue;
         return fail(ErrorCode::refused, "the snapshot shows a LUN " + info->name +
                                             " that was deleted, and there is another one of this "
                                             "name now: delete that, or make a clone instead");
       }
     }
-    while (luns_.contains(number) || coming_luns_.contains(number) || returning.contains(number)) {
-      number = number.next();
-    }
+    while (taken(number) || returning.contains(number)) number = number.next();
     if (number.value() > filesystem::max_lun_number) {
       return fail(ErrorCode::no_space, "the pool has no room for the LUNs of the snapshot");
     }

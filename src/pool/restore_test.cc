@@ -111,14 +111,32 @@ TEST_F(RestoreTest, ALunDeletedSinceComesBackAsItWas) {
 
 TEST_F(RestoreTest, ANameThatIsTakenMeanwhileIsNotTakenAway) {
   auto data = bench.create("data", 64 << 10);
-  ASSERT_TRUE(data);
+  auto other = bench.create("other", 64 << 10);
+  ASSERT_TRUE(data && other);
   const VolumeId then = snapshot("then");
   ASSERT_TRUE(bench.remove(*data));
-  ASSERT_TRUE(bench.create("data", 128 << 10));
+  std::optional<Result<LunNumber>> clone;
+  bench.pool->clone_lun(*other, then, "data", [&](auto r) { clone = std::move(r); });
+  ASSERT_TRUE(bench.scheduler.run_until([&] { return clone.has_value(); }));
+  ASSERT_TRUE(*clone);
+  bench.model[**clone] = {"data", bench.model.at(*other).bytes, {}};
   auto status = restore(then);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::refused);
   EXPECT_NE(status.error().message.find("LUN data"), std::string::npos) << status.error().message;
+  verify();
+}
+
+// A LUN of the same name and number that was made since goes, and makes room.
+TEST_F(RestoreTest, OneGoesAndOneComesUnderTheSameName) {
+  auto data = bench.create("data", 64 << 10);
+  ASSERT_TRUE(data && bench.write(*data, 0, 64 << 10));
+  const VolumeId then = snapshot("then");
+  ASSERT_TRUE(bench.remove(*data));
+  ASSERT_TRUE(bench.create("data", 128 << 10));
+  ASSERT_TRUE(restore(then));
+  verify();
+  restart();
   verify();
 }
 

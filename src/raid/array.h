@@ -137,6 +137,7 @@ class Array {
 
   // ---- administration: all change the layout ----
   // Errors: not_found, invalid (the message says the rule), refused (the group would be lost).
+  // By order: it is kept out, as the layout says, until its place is given away.
   Status fail_member(std::uint32_t member);
   Status add_spare(const Disk& disk);
   Status remove_spare(DiskId disk);
@@ -145,8 +146,15 @@ class Array {
   // `automatic_spares` is on, as it is from the start.
   Status replace_member(std::uint32_t member, DiskId spare);
   void set_automatic_spares(bool on);
-  // New members of a group: zeroes them first, in the background. New groups: at once.
+  // New members of a group: zeroes them first, in the background; the layout says so meanwhile, and
+  // it begins anew by itself after recover(). New groups: at once. The disks may be spares.
   void add_member(std::uint16_t group, const Disk& disk, ports::Done<std::uint32_t> done);
+  struct Growing {
+    Joining joining;
+    std::uint64_t zeroed = 0;  // blocks
+  };
+  std::vector<Growing> growing() const;
+  Status stop_joining(DiskId disk);
   Status add_group(Protection protection, const std::vector<Disk>& disks, std::uint64_t blocks);
   // A disk is at hand (again): it becomes usable, not a member. Its id tells which.
   void disk_returned(const Disk& disk);

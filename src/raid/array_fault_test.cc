@@ -380,6 +380,65 @@ TEST(ArrayFault, ANewMemberAndANewGroup) {
   ASSERT_TRUE(pool.check_all());
 }
 
+// What was under way when the power went, or another node took over, begins again.
+TEST(ArrayFault, GrowthGoesOnAfterAReopen) {
+  Pool pool(data, Protection::single);
+  fill(pool);
+  const std::size_t grown = pool.add_medium();
+  pool.media[grown]->latency = [](simulation::DiskOperation, std::uint64_t, std::uint64_t) {
+    return std::optional<Duration>(seconds(5));
+  };
+  std::optional<ErrorCode> ended;
+  pool.array->add_member(0, pool.disk(grown), [&ended](Result<std::uint32_t> r) {
+    if (!r) ended = r.error().code;
+  });
+  EXPECT_EQ(pool.array->layout().joining.size(), 1u);
+  EXPECT_EQ(pool.array->growing().size(), 1u);
+  ASSERT_TRUE(pool.commit());
+  ASSERT_EQ(pool.array->layout().joining.size(), 1u) << "or the test is too slow";
+  ASSERT_TRUE(pool.reopen());
+  EXPECT_EQ(ended, ErrorCode::cancelled);
+  pool.scheduler.run_for(seconds(60));
+  EXPECT_TRUE(pool.array->layout().joining.empty());
+  ASSERT_EQ(pool.array->layout().members.size(), data + 2);
+  ASSERT_TRUE(pool.write({pool.at(data + 1, 2)}));
+  ASSERT_TRUE(pool.commit());
+  ASSERT_TRUE(pool.check_all());
+}
+
+TEST(ArrayFault, GrowthIsCalledOffOrFails) {
+  Pool pool(data, Protection::single);
+  fill(pool);
+  const std::size_t first = pool.add_medium();
+  std::vector<ErrorCode> ended;
+  const auto note = [&ended](Result<std::uint32_t> r) {
+    if (!r) ended.push_back(r.error().code);
+  };
+  pool.array->add_member(0, pool.disk(first), note);
+  pool.array->add_member(0, pool.disk(first), note);  // twice
+  ASSERT_TRUE(pool.array->stop_joining(pool.disk(first).id));
+  EXPECT_FALSE(pool.array->stop_joining(pool.disk(first).id));
+  pool.array->add_member(7, pool.disk(first), note);
+  pool.scheduler.run_for(seconds(10));
+  EXPECT_EQ(ended, (std::vector{ErrorCode::invalid, ErrorCode::cancelled, ErrorCode::not_found}));
+  EXPECT_EQ(pool.array->layout().members.size(), data + 1);
+  EXPECT_TRUE(pool.array->layout().joining.empty());
+}
+
+TEST(ArrayFault, AnOrderToFailADiskIsInTheLayout) {
+  Pool pool(data, Protection::single);
+  fill(pool);
+  ASSERT_TRUE(pool.array->fail_member(1));
+  EXPECT_TRUE(pool.array->layout().members[1].kept_out);
+  ASSERT_TRUE(pool.commit());
+  ASSERT_TRUE(pool.reopen());
+  EXPECT_TRUE(pool.array->layout().members[1].kept_out);
+  ASSERT_TRUE(pool.array->replace_member(1, pool.disk(1).id));
+  EXPECT_FALSE(pool.array->layout().members[1].kept_out);
+  pool.scheduler.run_for(seconds(10));
+  ASSERT_TRUE(pool.check_all());
+}
+
 TEST(ArrayFault, CloseEndsEverythingOnceAndWritesNothingMore) {
   for (int steps = 0; steps < 60; ++steps) {
     Pool pool(data, Protection::single);

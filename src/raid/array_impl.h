@@ -100,7 +100,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   // ---- array_members.cc: who is in ----
   // False: the group would be lost, nothing has changed.
   bool fail_member(std::uint32_t member, const std::string& why);
-  void drop_member(std::uint32_t member, const std::string& why);
+  void drop_member(std::uint32_t member, const std::string& why, bool kept_out = false);
   Status bears_loss(std::uint32_t member) const;  // without those that are away, too
   Status bears_absence(std::uint32_t member) const;
   void changed();
@@ -115,8 +115,13 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
     std::vector<Slice> zeros;
     std::uint64_t next = 0;  // block
   };
+  std::map<DiskId, std::shared_ptr<Growth>> growths;  // under way
+  void start_growth(const Joining& joining, std::shared_ptr<std::uint32_t> number,
+                    std::uint64_t id);
+  void growth_failed(const std::shared_ptr<Growth>& growth, Status status);
   void zero_next(const std::shared_ptr<Growth>& growth);
-  void join_group(const Growth& growth);
+  void join_group(const std::shared_ptr<Growth>& growth);
+  std::size_t count_joining(std::uint16_t group) const;
   void open_group(std::uint16_t group);            // of a new one: its journal is erased first
   Duration pause_for(std::uint64_t blocks) const;  // between two steps in the background
 

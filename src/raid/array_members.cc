@@ -38,10 +38,11 @@ bool Array::Impl::fail_member(std::uint32_t number, const std::string& why) {
   return true;
 }
 
-void Array::Impl::drop_member(std::uint32_t number, const std::string& why) {
+void Array::Impl::drop_member(std::uint32_t number, const std::string& why, bool kept_out) {
   Member& member = layout.members[number];
   event(describe(number) + " has failed: " + why);
   member.state = MemberState::failed;
+  member.kept_out = kept_out;
   member.rebuilt = 0;
   ++members[number].incarnation;
   // Of several since the last superblock the first is the one that superblock takes for a member.
@@ -102,6 +103,7 @@ Status Array::Impl::replace(std::uint32_t number, DiskId disk) {
   }
   if (spare != layout.spares.end()) layout.spares.erase(spare);
   member.disk = disk;
+  member.kept_out = false;
   member.state = MemberState::rebuilding;
   member.rebuilt = 0;
   members[number].valid = 0;
@@ -116,11 +118,15 @@ Status Array::Impl::replace(std::uint32_t number, DiskId disk) {
 Status Array::fail_member(std::uint32_t member) {
   if (member >= impl_->layout.members.size())
     return duet::fail(ErrorCode::not_found, "no such member");
-  if (impl_->layout.members[member].state == MemberState::failed) return {};
+  Member& named = impl_->layout.members[member];
+  if (named.state == MemberState::failed) {
+    if (!std::exchange(named.kept_out, true)) impl_->changed();
+    return {};
+  }
   if (auto status = impl_->bears_loss(member); !status) {
     return duet::fail(ErrorCode::refused, status.error().message);
   }
-  impl_->fail_member(member, "the operator says so");
+  impl_->drop_member(member, "the operator says so", true);
   return {};
 }
 
@@ -185,6 +191,7 @@ Status Array::add_group(Protection protection, const std::vector<Disk>& disks,
   const auto number = static_cast<std::uint16_t>(grown.groups.size());
   grown.groups.push_back({protection, blocks});
   const std::size_t parity = parity_count(protection);
+  for (const Disk& disk : disks) std::erase(grown.spares, disk.id);
   for (std::size_t i = 0; i < disks.size(); ++i) {
     if (disks[i].port == nullptr) return duet::fail(ErrorCode::invalid, "a disk is not at hand");
     const bool is_parity = i + parity >= disks.size();
@@ -221,27 +228,61 @@ void Array::Impl::add_member(std::uint16_t group, const Disk& disk,
   if (group >= groups.size() || disk.port == nullptr) {
     return end(id, duet::fail(ErrorCode::not_found, "no such group or disk"));
   }
+  if (groups[group]->geometry.data + count_joining(group) >= max_group_data) {
+    return end(id, duet::fail(ErrorCode::invalid, "the group has as many disks as it can"));
+  }
   Layout grown = layout;
-  const auto role = static_cast<std::uint8_t>(groups[group]->geometry.data);
-  grown.members.push_back({disk.id, group, false, role, MemberState::in_sync, 0});
+  std::erase(grown.spares, disk.id);
+  grown.joining.push_back({disk.id, group});
   if (auto status = check(grown); !status) return end(id, status);
   auto device = std::make_shared<Device>(scheduler, disk, options);
   if (device->blocks() < groups[group]->blocks) {
     return end(id, duet::fail(ErrorCode::invalid, "the disk is too small"));
   }
-  auto growth = std::make_shared<Growth>(Growth{group, device, number, id, {}, 0});
+  layout = std::move(grown);
+  devices[disk.id] = std::move(device);
+  changed();
+  start_growth(layout.joining.back(), number, id);
+}
+
+std::size_t Array::Impl::count_joining(std::uint16_t group) const {
+  return static_cast<std::size_t>(std::ranges::count(layout.joining, group, &Joining::group));
+}
+
+// A disk that is away joins when it is back.
+void Array::Impl::start_growth(const Joining& joining, std::shared_ptr<std::uint32_t> number,
+                               std::uint64_t id) {
+  auto found = devices.find(joining.disk);
+  if (found == devices.end() || !found->second->connected()) return;
+  auto growth =
+      std::make_shared<Growth>(Growth{joining.group, found->second, std::move(number), id, {}, 0});
   for (std::uint64_t i = 0; i < max_disk_write_blocks; ++i) growth->zeros.push_back(zero_block());
+  growths[joining.disk] = growth;
   zero_next(growth);
+}
+
+// An operator may try again.
+void Array::Impl::growth_failed(const std::shared_ptr<Growth>& growth, Status status) {
+  const DiskId disk = growth->device->disk().id;
+  if (growths.erase(disk) > 0 && running()) {
+    event("disk " + to_string(disk) + " does not join: " + status.error().message);
+    std::erase_if(layout.joining, [&](const Joining& j) { return j.disk == disk; });
+    devices.erase(disk);
+    changed();
+  }
+  end(growth->id, std::move(status));
 }
 
 // Zeros do not change the parity of the stripes that gain a column.
 void Array::Impl::zero_next(const std::shared_ptr<Growth>& growth) {
-  if (!running()) return;
+  const auto found = growths.find(growth->device->disk().id);
+  if (!running() || found == growths.end() || found->second != growth) return;
   const std::uint64_t blocks = groups[growth->group]->blocks;
   if (growth->next >= blocks) {
     growth->device->flush([self = shared_from_this(), growth](Result<void> status) {
-      if (!status || !self->running()) return self->end(growth->id, std::move(status));
-      self->join_group(*growth);
+      if (!self->running()) return self->end(growth->id, std::move(status));
+      if (!status) return self->growth_failed(growth, std::move(status));
+      self->join_group(growth);
     });
     return;
   }
@@ -250,7 +291,7 @@ void Array::Impl::zero_next(const std::shared_ptr<Growth>& growth) {
                            growth->zeros.begin() + static_cast<std::ptrdiff_t>(count));
   growth->device->write(growth->next, std::move(zeros), false,
                         [self = shared_from_this(), growth, count](Result<void> status) {
-                          if (!status) return self->end(growth->id, std::move(status));
+                          if (!status) return self->growth_failed(growth, std::move(status));
                           growth->next += count;
                           const auto pause = self->pause_for(count);
                           self->scheduler.at(self->scheduler.now() + pause,
@@ -258,19 +299,41 @@ void Array::Impl::zero_next(const std::shared_ptr<Growth>& growth) {
                         });
 }
 
-void Array::Impl::join_group(const Growth& growth) {
+void Array::Impl::join_group(const std::shared_ptr<Growth>& growth) {
+  const DiskId disk = growth->device->disk().id;
+  if (growths.erase(disk) == 0) return end(growth->id, fail(ErrorCode::cancelled, "called off"));
   Layout grown = layout;
-  const auto role = static_cast<std::uint8_t>(groups[growth.group]->geometry.data);
-  const DiskId disk = growth.device->disk().id;
-  grown.members.push_back({disk, growth.group, false, role, MemberState::in_sync, 0});
-  // Another one may have come first.
-  if (auto status = check(grown); !status) return end(growth.id, status);
+  std::erase_if(grown.joining, [&](const Joining& j) { return j.disk == disk; });
+  const auto role = static_cast<std::uint8_t>(groups[growth->group]->geometry.data);
+  grown.members.push_back({disk, growth->group, false, role, MemberState::in_sync, 0});
+  ASSERT(check(grown).has_value());  // add_member left room for all that join
   layout = std::move(grown);
-  devices[disk] = growth.device;
   members.resize(layout.members.size());
-  *growth.number = static_cast<std::uint32_t>(layout.members.size() - 1);
+  if (growth->number) *growth->number = static_cast<std::uint32_t>(layout.members.size() - 1);
+  event("disk " + to_string(disk) + " has joined group " + std::to_string(growth->group));
   changed();
-  end(growth.id, {});
+  end(growth->id, {});
+}
+
+std::vector<Array::Growing> Array::growing() const {
+  std::vector<Growing> all;
+  for (const Joining& joining : impl_->layout.joining) {
+    auto found = impl_->growths.find(joining.disk);
+    all.push_back({joining, found == impl_->growths.end() ? 0 : found->second->next});
+  }
+  return all;
+}
+
+Status Array::stop_joining(DiskId disk) {
+  if (std::erase_if(impl_->layout.joining, [&](const Joining& j) { return j.disk == disk; }) == 0) {
+    return duet::fail(ErrorCode::not_found, "the disk does not join");
+  }
+  if (auto growth = impl_->growths.extract(disk); !growth.empty()) {
+    impl_->end(growth.mapped()->id, duet::fail(ErrorCode::cancelled, "called off"));
+  }
+  impl_->devices.erase(disk);
+  impl_->changed();
+  return {};
 }
 
 Duration Array::Impl::pause_for(std::uint64_t blocks) const {

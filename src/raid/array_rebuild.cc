@@ -16,6 +16,9 @@ void Array::Impl::start_rebuilds() {
   for (std::uint16_t group = 0; group < groups.size() && background; ++group) {
     if (!states[group].rebuilding) rebuild_next(group);
   }
+  for (const Joining& joining : layout.joining) {
+    if (background && !growths.contains(joining.disk)) start_growth(joining, nullptr, 0);
+  }
 }
 
 bool Array::Impl::row_live(const GroupColumns& of, std::uint64_t row,

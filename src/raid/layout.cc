@@ -40,6 +40,9 @@ Status check_member(const Layout& layout, std::size_t number, std::vector<Column
   if ((roles & bit) != 0) return fail(ErrorCode::invalid, who + " has a role that is taken");
   roles |= bit;
   if (member.state != MemberState::in_sync) ++of_group.out_of_sync;
+  if (member.kept_out && member.state != MemberState::failed) {
+    return fail(ErrorCode::invalid, who + " is kept out, and has not failed");
+  }
   if (member.rebuilt > (member.state == MemberState::rebuilding ? group.blocks : 0)) {
     return fail(ErrorCode::invalid, who + " is rebuilt beyond its end");
   }
@@ -80,7 +83,8 @@ std::string_view name(Protection p) {
 
 Status check(const Layout& layout) {
   if (layout.groups.empty() || layout.groups.size() > max_groups ||
-      layout.members.size() > max_members || layout.spares.size() > max_spares) {
+      layout.members.size() > max_members || layout.spares.size() > max_spares ||
+      layout.joining.size() > max_joining) {
     return fail(ErrorCode::invalid, "the layout has no groups, or too much of something");
   }
   for (std::size_t i = 0; i < layout.groups.size(); ++i) {
@@ -98,7 +102,13 @@ Status check(const Layout& layout) {
   }
   std::set<DiskId> disks(layout.spares.begin(), layout.spares.end());
   for (const Member& member : layout.members) disks.insert(member.disk);
-  if (disks.size() != layout.members.size() + layout.spares.size()) {
+  for (const Joining& joining : layout.joining) {
+    disks.insert(joining.disk);
+    if (joining.group >= layout.groups.size()) {
+      return fail(ErrorCode::invalid, "a disk joins a group that does not exist");
+    }
+  }
+  if (disks.size() != layout.members.size() + layout.spares.size() + layout.joining.size()) {
     return fail(ErrorCode::invalid, "a disk has two places");
   }
   return {};
@@ -118,10 +128,17 @@ void encode(const Layout& layout, ByteWriter& out) {
     out.put(member.group);
     out.put(static_cast<std::uint8_t>(member.parity ? 1 : 0));
     out.put(member.role);
-    out.put(static_cast<std::uint32_t>(member.state));
+    out.put(static_cast<std::uint8_t>(member.state));
+    out.put(static_cast<std::uint8_t>(member.kept_out ? 1 : 0));
+    out.put<std::uint16_t>(0);
     out.put(member.rebuilt);
   }
   for (const DiskId& spare : layout.spares) out.put_bytes(std::as_bytes(std::span(spare.bytes)));
+  out.put(static_cast<std::uint64_t>(layout.joining.size()));
+  for (const Joining& joining : layout.joining) {
+    out.put_bytes(std::as_bytes(std::span(joining.disk.bytes)));
+    out.put(static_cast<std::uint64_t>(joining.group));
+  }
 }
 
 namespace {
@@ -159,15 +176,29 @@ Result<Layout> decode_layout(ByteReader& in) {
     const auto parity = in.get<std::uint8_t>();
     member.parity = parity == 1;
     member.role = in.get<std::uint8_t>();
-    const auto state = in.get<std::uint32_t>();
+    const auto state = in.get<std::uint8_t>();
+    const auto kept_out = in.get<std::uint8_t>();
+    member.kept_out = kept_out == 1;
+    const auto none = in.get<std::uint16_t>();
     member.rebuilt = in.get<std::uint64_t>();
-    if (parity > 1 || state > static_cast<std::uint32_t>(MemberState::rebuilding)) {
+    if (parity > 1 || kept_out > 1 || none != 0 ||
+        state > static_cast<std::uint8_t>(MemberState::rebuilding)) {
       return fail(ErrorCode::invalid, member_name(i) + " has an unknown kind or state");
     }
     member.state = static_cast<MemberState>(state);
     layout.members.push_back(member);
   }
   for (std::size_t i = 0; i < spares && in.ok(); ++i) layout.spares.push_back(get_disk(in));
+  const auto joining = in.get<std::uint64_t>();
+  if (joining > max_joining) return fail(ErrorCode::invalid, "too many disks join");
+  for (std::uint64_t i = 0; i < joining && in.ok(); ++i) {
+    const DiskId disk = get_disk(in);
+    const auto group = in.get<std::uint64_t>();
+    if (group >= groups) {
+      return fail(ErrorCode::invalid, "a disk joins a group that does not exist");
+    }
+    layout.joining.push_back({disk, static_cast<std::uint16_t>(group)});
+  }
   if (!in.ok()) return fail(ErrorCode::invalid, "the layout ends too early");
   if (auto status = check(layout); !status) return std::unexpected(status.error());
   return layout;

@@ -38,6 +38,8 @@ struct Member {
   std::uint8_t role = 0;  // data: position in the stripe; parity: 0 = P, 1 = Q
   MemberState state = MemberState::in_sync;
   std::uint64_t rebuilt = 0;  // blocks, while rebuilding
+  // Failed by an operator: does not come back by itself, whoever serves.
+  bool kept_out = false;
 
   bool operator==(const Member&) const = default;
 };
@@ -49,10 +51,18 @@ struct Group {
   bool operator==(const Group&) const = default;
 };
 
+// A disk that is being zeroed, and then becomes a data member of the group.
+struct Joining {
+  DiskId disk;
+  std::uint16_t group = 0;
+  bool operator==(const Joining&) const = default;
+};
+
 struct Layout {
   std::vector<Group> groups;
   std::vector<Member> members;  // by number; a number is never given again
   std::vector<DiskId> spares;
+  std::vector<Joining> joining;
 
   bool operator==(const Layout&) const = default;
 };
@@ -60,6 +70,7 @@ struct Layout {
 inline constexpr std::uint32_t max_groups = 64;
 inline constexpr std::uint32_t max_group_data = 28;  // data members of a group
 inline constexpr std::uint32_t max_spares = 32;
+inline constexpr std::uint32_t max_joining = 32;
 // The first blocks of every data area hold superblocks and the stripe journal: never allocated.
 inline constexpr std::uint64_t reserved_blocks = 256;
 

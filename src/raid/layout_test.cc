@@ -42,7 +42,19 @@ const std::string golden =
     + times(16, "a0") + "00000000000000000000000000000000"  //
     + times(16, "a1") + "00000001000000000000000000000000"  //
     + times(16, "a2") + "00000100020000000008000000000000"  //
-    + times(16, "b0");
+    + times(16, "b0")                                       //
+    + "0000000000000000";
+
+// The same with m2 kept out by order, and a disk that joins.
+const std::string golden_growing =
+    "0100010003000100"                                      //
+    "01000000000000000010000000000000"                      //
+    + times(16, "a0") + "00000000000000000000000000000000"  //
+    + times(16, "a1") + "00000001000000000000000000000000"  //
+    + times(16, "a2") + "00000100010100000000000000000000"  //
+    + times(16, "b0")                                       //
+    + "0100000000000000"                                    //
+    + times(16, "b1") + "0000000000000000";
 
 TEST(RaidLayout, GoldenBytes) {
   EXPECT_EQ(hex(example()), golden);
@@ -56,9 +68,29 @@ TEST(RaidLayout, GoldenBytes) {
   EXPECT_EQ(in.remaining(), 0u);
 }
 
+Layout growing() {
+  Layout layout = example();
+  layout.members[2].state = MemberState::failed;
+  layout.members[2].rebuilt = 0;
+  layout.members[2].kept_out = true;
+  layout.joining.push_back({id(0xb1), 0});
+  return layout;
+}
+
+TEST(RaidLayout, WhatIsGrowingAndKeptOut) {
+  EXPECT_EQ(hex(growing()), golden_growing);
+  ByteWriter out;
+  encode(growing(), out);
+  const auto bytes = out.take();
+  ByteReader in(bytes);
+  const auto decoded = decode_layout(in);
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(*decoded, growing());
+}
+
 TEST(RaidLayout, EveryPrefixIsRefused) {
   ByteWriter out;
-  encode(example(), out);
+  encode(growing(), out);
   const auto bytes = out.take();
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     ByteReader in(Bytes(bytes).first(size));
@@ -70,6 +102,10 @@ TEST(RaidLayout, EachRuleIsKept) {
   using Change = std::function<void(Layout&)>;
   const std::pair<const char*, Change> changes[] = {
       {"no groups", [](Layout& l) { l.groups.clear(); }},
+      {"kept out, and in", [](Layout& l) { l.members[0].kept_out = true; }},
+      {"joins nothing", [](Layout& l) { l.joining.push_back({id(0xb1), 1}); }},
+      {"joins twice", [](Layout& l) { l.joining.push_back({id(0xb0), 0}); }},
+      {"too many join", [](Layout& l) { l.joining.resize(max_joining + 1); }},
       {"too many groups", [](Layout& l) { l.groups.resize(max_groups + 1, l.groups[0]); }},
       {"too many members", [](Layout& l) { l.members.resize(max_members + 1, l.members[0]); }},
       {"too many spares", [](Layout& l) { l.spares.resize(max_spares + 1, id(9)); }},

@@ -69,7 +69,6 @@ class Storage(scenario.Scenario):
                              {"vol0": "", "old": "vol0/monday"})
         with self.subTest("refused, with the cure"):
             self.refused(self.red, "snapshot", "delete", "monday", says="clones")
-            self.refused(self.red, "snapshot", "restore", "monday", says="clone")
             self.refused(self.red, "volume", "delete", "old", says="old")
             self.refused(self.blue, "pool", "status", "--identity", "red", says="served by red")
             self.refused(self.red, "snapshot", "delete", "tuesday", says="snapshot list")
@@ -140,6 +139,73 @@ class Storage(scenario.Scenario):
         self.refused(self.red, "disk", "spare", "3", says="member")
         self.red.must("disk", "spare", "1")
         self.assertEqual(disk(self.pool(), "1")["member"], "spare")
+
+    def test_a_volume_goes_back_with_its_luns(self):
+        self.pair.start()
+        url = self.pair.create_lun("red", "data", "32MiB")
+        self.pair.create_lun("red", "gone", "16MiB")
+        self.assertTrue(qemu_io(url, "write -P 1 0 4M", "flush"))
+        self.assertTrue(qemu_io(self.url_of("gone"), "write -P 4 0 1M", "flush"))
+        self.red.must("snapshot", "create", "then")
+        self.red.must("lun", "delete", "gone")
+        self.red.must("lun", "create", "since", "8MiB")
+        with subprocess.Popen(["qemu-io", "-f", "raw", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True) as client:
+            client.stdin.write("write -P 2 0 1M\nflush\n")
+            client.stdin.flush()
+            while "1 MiB" not in client.stdout.readline():
+                self.assertIsNone(client.poll())
+            self.refused(self.red, "snapshot", "restore", "then", says="--force")
+            client.communicate("quit\n", timeout=20)
+        self.red.must("snapshot", "restore", "then", "--force")
+        self.assertTrue(qemu_io(url, "read -P 1 0 4M"))
+        _, report = self.red.json("lun", "list")
+        self.assertEqual({l["name"] for l in report["luns"] if l["identity"] == 1}, {"data", "gone"})
+        self.assertTrue(qemu_io(self.url_of("gone"), "read -P 4 0 1M"))
+        self.blue.must("takeover", "red")
+        self.assertTrue(qemu_io(url, "read -P 1 0 4M", "write -P 3 0 4k", "flush"))
+        self.assertIn("0 problems", self.blue.must("pool", "check", "--data", "--identity", "red"))
+
+    def test_a_pool_grows(self):
+        shelf = self.pair.shelves["red"]
+        shelf.DISKS = 5
+        for each in self.pair.shelves.values():
+            each.start()
+        shelf.DISKS = 4  # the last one is put in later
+        for node in self.pair.nodes.values():
+            node.write_config(self.pair.secret)
+            node.init()
+        shelf.DISKS = 5
+        for node in self.pair.nodes.values():
+            node.write_config(self.pair.secret)
+            node.start()
+        self.pair.wait_healthy()
+        url = self.pair.create_lun("red", "data", "32MiB")
+        self.assertTrue(qemu_io(url, "write -P 1 0 8M", "flush"))
+        disk = lambda r, lun: next(d for d in r["disks"] if d["lun"] == lun)
+        self.refused(self.red, "pool", "grow", "4", says="--label")
+        self.refused(self.red, "disk", "spare", "4", says="--label")
+        self.red.must("disk", "spare", "4", "--label")
+        before = self.pool()
+        self.assertEqual(disk(before, "4")["member"], "spare")
+        self.red.must("disk", "fail", "1")  # the spare takes its place; it stays out by order
+        self.wait_pool(lambda r: disk(r, "4")["member"] == "m1" and disk(r, "4")["state"] == "in_sync", "rebuilt")
+        self.red.must("pool", "grow", "1")
+        self.blue.must("takeover", "red")  # in the middle
+        size = lambda: self.blue.json("pool", "status", "--identity", "red")[1]
+        grown = processes.wait_until(lambda: (lambda r: r if disk(r, "1")["member"] == "m4" else None)(size()),
+                                     40 * self.pair.scale, "the disk has joined where the pool is served")
+        self.assertGreater(grown["size"], before["size"] * 1.2)
+        self.assertTrue(qemu_io(url, "read -P 1 0 8M", "write -P 2 8M 16M", "flush"))
+        self.blue.must("disk", "fail", "m2", "--identity", "red")
+        self.blue.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back")
+        self.blue.must("giveback", "red")
+        self.pair.wait_healthy()
+        self.assertEqual(next(d for d in self.pool()["disks"] if d["member"] == "m2")["state"], "failed")
+        self.assertTrue(qemu_io(url, "read -P 1 0 8M", "read -P 2 8M 16M"))
+        self.red.must("disk", "replace", "m2")
+        self.wait_pool(lambda r: all(d["state"] == "in_sync" for d in r["disks"]), "whole again")
+        self.assertIn("0 problems", self.red.must("pool", "check", "--data"))
 
 
 if __name__ == "__main__":
