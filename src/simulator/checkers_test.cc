@@ -20,6 +20,7 @@ struct CheckersTest : testing::Test {
   std::unique_ptr<World> world;
   std::unique_ptr<Workload> load;
   std::unique_ptr<Checkers> checkers;
+  std::unique_ptr<SimDisk> stranger;
 
   void SetUp() override { begin(3); }
   void begin(std::uint64_t seed) {
@@ -49,6 +50,16 @@ struct CheckersTest : testing::Test {
   void land(std::size_t i, const scsi::Nexus& nexus, std::uint64_t offset, Bytes bytes,
             bool aborting = false) {
     disk(i).on_landed(disk(i), {nexus, offset, bytes, aborting});
+  }
+  // One of blue to disk 1, of a role that no process has.
+  SimDisk& path_of_a_stranger() {
+    SimDisk::Options options;
+    options.node = blue;
+    options.role = 9;
+    stranger = std::make_unique<SimDisk>(world->outside(), disk(1), world->sabotage(), options);
+    stranger->start();
+    world->run_for(seconds(1));
+    return *stranger;
   }
   ha::Mailbox mailbox() {
     const disk::Area area = disk::mailbox_copy(0);
@@ -139,13 +150,7 @@ TEST_F(CheckersTest, I5_AnOldEpochInTheMailbox) {
 }
 
 TEST_F(CheckersTest, I6_AForeignKeyThatStays) {
-  const Sabotage none;
-  SimDisk::Options options;
-  options.node = blue;
-  options.role = 9;
-  SimDisk path(world->outside(), disk(1), none, options);
-  path.start();
-  world->run_for(seconds(1));
+  SimDisk& path = path_of_a_stranger();
   std::optional<Status> done;
   path.register_key(
       disk::make_key(world->config(red).cluster, blue, disk::KeyRole::engine, Epoch(1)),
@@ -274,13 +279,7 @@ TEST_F(CheckersTest, I9_ASuperblockThatContainsLess) {
 }
 
 TEST_F(CheckersTest, I12_AReservationReleased) {
-  const Sabotage none;
-  SimDisk::Options options;
-  options.node = blue;
-  options.role = 9;
-  SimDisk path(world->outside(), disk(1), none, options);
-  path.start();
-  world->run_for(seconds(1));
+  SimDisk& path = path_of_a_stranger();
   const auto key =
       disk::make_key(world->config(red).cluster, blue, disk::KeyRole::engine, Epoch(1));
   const auto type = ports::ReservationType::write_exclusive_registrants_only;
