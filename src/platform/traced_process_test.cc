@@ -1,0 +1,200 @@
+// Real processes crash; their cores go through the raw dump and back, and gdb reads them.
+#include "platform/traced_process.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "coredump/chunk_reader.h"
+#include "coredump/chunk_writer.h"
+#include "coredump/core_layout.h"
+
+namespace duet::platform {
+namespace {
+
+constexpr coredump::DumpName dump{BootNonce(5), Epoch(7)};
+constexpr std::uint64_t room = 256 * 1024 * 1024;
+using Buffer = std::vector<std::byte>;
+
+// The process, from its start until it stands in its handler.
+class Crash {
+ public:
+  explicit Crash(const char* how) {
+    int ends[2];
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      ::dup2(ends[1], STDOUT_FILENO);
+      ::execl(DUET_CRASH_CHILD, DUET_CRASH_CHILD, how, nullptr);
+      ::_exit(4);
+    }
+    ::close(ends[1]);
+    FILE* output = ::fdopen(ends[0], "r");
+    EXPECT_EQ(std::fscanf(output, "%u %d", &failure.thread, &failure.signal), 2) << how;
+    std::fclose(output);
+  }
+  ~Crash() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  pid_t pid() const { return pid_; }
+  Failure failure;
+
+ private:
+  pid_t pid_ = -1;
+};
+
+// Through the raw dump and back.
+Buffer core_of(const Crash& crash, bool everything = false) {
+  auto process = TracedProcess::stop(crash.pid(), seconds(10));
+  EXPECT_TRUE(process) << (process ? "" : process.error().message);
+  EXPECT_EQ((*process)->running(), 0U);
+  auto image = (*process)->image(crash.failure);
+  EXPECT_TRUE(image);
+  EXPECT_EQ(image->threads.front().id, crash.failure.thread);
+  coredump::CoreStream stream(
+      coredump::lay_out_core(*image, everything),
+      [&](std::uint64_t at, MutableBytes out) { return (*process)->read_memory(at, out); });
+  auto writer = *coredump::ChunkWriter::make(dump, room);
+  Buffer raw;
+  auto append = [](Buffer& to, Bytes bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); };
+  append(raw, *writer->put(coredump::ChunkKind::information, std::as_bytes(std::span("test"))));
+  Buffer plain(coredump::max_plain_size);
+  while (std::size_t n = stream.next(plain)) {
+    append(raw, *writer->put(coredump::ChunkKind::core, Bytes(plain).first(n)));
+  }
+  EXPECT_EQ(stream.done(), stream.total());
+  append(raw, writer->end());
+
+  auto reader = *coredump::ChunkReader::make(dump, room);
+  Buffer core;
+  while (reader->phase() == coredump::ChunkReader::Phase::reading) {
+    auto part = reader->on_bytes(Bytes(raw).subspan(reader->next().offset, reader->next().size));
+    if (part && part->kind == coredump::ChunkKind::core) append(core, part->plain);
+  }
+  EXPECT_EQ(reader->phase(), coredump::ChunkReader::Phase::complete) << reader->reason();
+  EXPECT_EQ(core.size(), stream.total());
+  return core;
+}
+
+bool contains(const Buffer& core, std::string_view text) {
+  return !std::ranges::search(core, std::as_bytes(std::span(text))).empty();
+}
+
+bool gdb_is_there() {
+  return std::system("gdb --version >/dev/null 2>&1") == 0;
+}
+
+// What gdb says of a core file with these bytes.
+std::string gdb(const Buffer& core, std::string_view command) {
+  auto folder = std::filesystem::temp_directory_path() / ("duet_core_" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder);
+  auto file = folder / "core";
+  std::ofstream(file, std::ios::binary)
+      .write(reinterpret_cast<const char*>(core.data()), static_cast<std::streamsize>(core.size()));
+  std::string line = "gdb -batch -nx -ex '" + std::string(command) + "' " DUET_CRASH_CHILD " " +
+                     file.string() + " 2>&1 </dev/null";
+  std::string out;
+  FILE* pipe = ::popen(line.c_str(), "r");
+  char buffer[4096];
+  while (std::size_t n = std::fread(buffer, 1, sizeof buffer, pipe)) out.append(buffer, n);
+  ::pclose(pipe);
+  std::filesystem::remove_all(folder);
+  return out;
+}
+
+struct How {
+  const char* how;
+  int signal;
+  const char* function;
+};
+class CoreOf : public ::testing::TestWithParam<How> {};
+
+TEST_P(CoreOf, NamesTheFunctionThatFailed) {
+  Crash crash(GetParam().how);
+  EXPECT_EQ(crash.failure.signal, GetParam().signal);
+  auto core = core_of(crash);
+  EXPECT_EQ(std::memcmp(core.data(), "\177ELF", 4), 0);
+  if (!gdb_is_there()) GTEST_SKIP() << "gdb is not installed: the core was made, but not read";
+  auto shown = gdb(core, "bt 12' -ex 'thread apply all bt 12");
+  // The thread that failed is the one that gdb looks at first.
+  auto others = shown.find("\nThread ");
+  EXPECT_LT(shown.find(GetParam().function), others) << shown;
+  EXPECT_NE(shown.find("thread_that_waits", others), std::string::npos) << shown;
+}
+
+INSTANTIATE_TEST_SUITE_P(Crashes, CoreOf,
+                         ::testing::Values(How{"null", SIGSEGV, "function_with_null_dereference"},
+                                           How{"abort", SIGABRT, "function_that_aborts"},
+                                           How{"overflow", SIGSEGV, "function_that_never_returns"},
+                                           How{"hang", 0, "function_that_hangs"}),
+                         [](const auto& info) { return info.param.how; });
+
+TEST(TracedProcess, ATruncatedCoreStillNamesTheFunction) {
+  Crash crash("null");
+  auto core = core_of(crash);
+  core.resize(core.size() / 2);
+  if (!gdb_is_there()) GTEST_SKIP() << "gdb is not installed: the core was made, but not read";
+  auto shown = gdb(core, "bt");
+  EXPECT_NE(shown.find("function_with_null_dereference"), std::string::npos) << shown;
+}
+
+TEST(TracedProcess, ExcludedMemoryIsInTheCoreOnlyIfAskedFor) {
+  Crash crash("null");
+  auto core = core_of(crash);
+  EXPECT_TRUE(contains(core, "visiblememory"));
+  EXPECT_FALSE(contains(core, "privatememory"));
+  EXPECT_TRUE(contains(core_of(crash, true), "privatememory"));
+}
+
+TEST(TracedProcess, RunsOnWhenItIsLetGo) {
+  Crash crash("hang");
+  {
+    auto process = TracedProcess::stop(crash.pid(), seconds(10));
+    ASSERT_TRUE(process);
+    EXPECT_EQ((*process)->stopped(), 2U);
+    // One tracer only.
+    EXPECT_EQ(TracedProcess::stop(crash.pid(), seconds(10)).error().code, ErrorCode::io_error);
+  }
+  EXPECT_TRUE(TracedProcess::stop(crash.pid(), seconds(10)));
+}
+
+TEST(TracedProcess, OneThatDoesNotStopInTimeIsLeftAlone) {
+  Crash crash("hang");
+  // A limit that is over: whether a thread has stopped by then is a race, but nobody waits.
+  auto process = TracedProcess::stop(crash.pid(), Duration(0));
+  ASSERT_TRUE(process);
+  EXPECT_EQ((*process)->stopped() + (*process)->running(), 2U);
+  (*process)->end(seconds(10));
+}
+
+TEST(TracedProcess, OneThatEndsMeanwhileReadsAsNothing) {
+  Crash crash("hang");
+  auto process = TracedProcess::stop(crash.pid(), seconds(10));
+  ASSERT_TRUE(process);
+  auto image = (*process)->image(crash.failure);
+  ASSERT_TRUE(image);
+  (*process)->end(seconds(10));
+  siginfo_t ended{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(crash.pid()), &ended, WEXITED | WNOWAIT), 0);
+  Buffer out(4096);
+  EXPECT_EQ((*process)->read_memory(image->threads.front().stack_pointer, out), 0U);
+  EXPECT_EQ((*process)->image(crash.failure).error().code, ErrorCode::not_found);
+  EXPECT_EQ(TracedProcess::stop(crash.pid(), seconds(1)).error().code, ErrorCode::not_found);
+}
+
+TEST(TracedProcess, NoSuchProcess) {
+  EXPECT_EQ(TracedProcess::stop(0x3fffffff, seconds(1)).error().code, ErrorCode::not_found);
+}
+
+}  // namespace
+}  // namespace duet::platform
