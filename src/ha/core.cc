@@ -151,7 +151,7 @@ void Core::on(const DiskConnection& event, Output& out) {
   if (holds(identity) && !contains(world_.absent(identity), event.disk.index)) {
     verifier_.verify(event.disk, hold_type(identity), world_, out);
   }
-  if (identity == world_.partner() && takeover_.idle() && leftovers_.done()) leftovers_.start(out);
+  if (identity == world_.partner()) partner_disk_came_ = true;
 }
 
 void Core::on(const DiskAttention& event, Output& out) {
@@ -353,6 +353,10 @@ bool Core::settle_once(Output& out) {
     MARK(core_suspension_over);
     world_.suspended = false;
     for (auto& lease : world_.leases) lease.resume();
+  }
+  if (partner_disk_came_ && takeover_.idle() && leftovers_.done()) {
+    partner_disk_came_ = false;
+    leftovers_.start(out);
   }
   read_partner(out);
   consider_going(out);

@@ -141,6 +141,7 @@ class Core {
   World world_;
   Boot boot_;
   Leftovers leftovers_;
+  bool partner_disk_came_ = false;  // it may hold leftovers; looked at when no move is under way
   Takeover takeover_;
   Giveback giveback_;
   Departure departure_;
