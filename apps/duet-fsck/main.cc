@@ -1,18 +1,21 @@
-// duet-fsck: checks a pool whose node does not run, from images of its disks. Writes nothing.
-// Exit codes: 0 clean, 1 errors found, 2 could not check.
-#include <fcntl.h>
+// duet-fsck: checks a pool whose node does not run, from its disks or images of them. A pool that
+// crashed is checked as its next recovery would leave it; nothing is written.
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string_view>
 
 #include "disk/label.h"
 #include "files/read_directory.h"
+#include "image_disk.h"
+#include "nvlog/region.h"
+#include "nvlog/replay.h"
 #include "platform/event_loop.h"
 #include "pool/checker.h"
 #include "pool/pool.h"
@@ -25,70 +28,46 @@ constexpr int errors_found = 1;
 constexpr int could_not_check = 2;
 constexpr Duration patience = std::chrono::hours(24 * 7);
 
-// A file, or block device, that is only read.
-class ImageDisk final : public ports::Disk {
- public:
-  ImageDisk(ports::Scheduler& scheduler, std::string path)
-      : scheduler_(scheduler), path_(std::move(path)), file_(::open(path_.c_str(), O_RDONLY)) {
-    const off_t end = file_ < 0 ? -1 : ::lseek(file_, 0, SEEK_END);
-    geometry_.size = end < 0 ? 0 : static_cast<std::uint64_t>(end);
-    geometry_.block_size = 512;
-  }
-  ~ImageDisk() override {
-    if (file_ >= 0) ::close(file_);
-  }
-  ImageDisk(const ImageDisk&) = delete;
-  ImageDisk& operator=(const ImageDisk&) = delete;
+constexpr std::string_view help = R"(NAME
+    duet-fsck - check a pool whose node does not run
 
-  const std::string& name() const override { return path_; }
-  bool connected() const override { return file_ >= 0; }
-  const ports::DiskGeometry& geometry() const override { return geometry_; }
-  void on_connection(std::move_only_function<void(bool)>) override {}
-  void on_attention(std::move_only_function<void(ports::Attention)>) override {}
-  void read(std::uint64_t offset, MutableBytes into, ports::Done<void> done) override {
-    Status status;
-    for (std::size_t at = 0; at < into.size();) {
-      const ssize_t got =
-          ::pread(file_, into.data() + at, into.size() - at, static_cast<off_t>(offset + at));
-      if (got <= 0) {
-        status = fail(ErrorCode::io_error, path_ + " cannot be read");
-        break;
-      }
-      at += static_cast<std::size_t>(got);
-    }
-    scheduler_.post([done = std::move(done), status]() mutable { done(std::move(status)); });
-  }
-  void write(std::uint64_t, std::vector<Slice>, bool, ports::Done<void> done) override {
-    refuse(std::move(done));
-  }
-  void flush(ports::Done<void> done) override { refuse(std::move(done)); }
-  void register_key(ReservationKey, ports::Done<void> done) override { refuse(std::move(done)); }
-  void reserve(ReservationKey, ports::ReservationType, ports::Done<void> done) override {
-    refuse(std::move(done));
-  }
-  void release(ReservationKey, ports::ReservationType, ports::Done<void> done) override {
-    refuse(std::move(done));
-  }
-  void preempt(ReservationKey, ReservationKey, ports::ReservationType, bool,
-               ports::Done<void> done) override {
-    refuse(std::move(done));
-  }
-  void read_keys(ports::Done<ports::RegisteredKeys> done) override { refuse(std::move(done)); }
-  void read_reservation(ports::Done<ports::ReservationState> done) override {
-    refuse(std::move(done));
-  }
+SYNOPSIS
+    duet-fsck [--data] [--parity] [--log FILE] [--in-use] DISK...
 
- private:
-  template <class T>
-  void refuse(ports::Done<T> done) {
-    scheduler_.post([done = std::move(done)]() mutable {
-      done(fail(ErrorCode::refused, "duet-fsck only reads"));
-    });
-  }
-  ports::Scheduler& scheduler_;
-  std::string path_;
-  int file_;
-  ports::DiskGeometry geometry_;
+DESCRIPTION
+    Reads the disks of one pool, as image files (of an embedded shelf: disk-*.img) or as block
+    devices, in any order. As many are needed as the protection of the pool asks for; each must
+    have its label, and any of them the superblock.
+
+    If the pool has crashed, its stripe journal is laid over the disks in memory, as the next
+    start of its node would write it: what a crash may leave is no error. Nothing is written.
+
+    Every block must be reachable or free, exactly once; maps, counts, snapshots, clones, dead
+    lists, LUNs, directories and link counts must agree. Each problem is a line that names the
+    object.
+
+OPTIONS
+    --data      reads the data of all files, too, and verifies their checksums
+    --parity    compares parity with data, in all stripes that are in use
+    --log FILE  the NVRAM of the node, or of its partner after a takeover: the stripe journal is
+                there, if the interconnect was up when the pool crashed. Without it, --parity may
+                report stripes that the next start makes right
+    --in-use    checks although a disk is mounted, locked or reserved: what changes meanwhile
+                is reported as damage
+    --help      this text
+
+EXIT STATUS
+    0  clean
+    1  errors found
+    2  could not check: usage, a disk that is missing, in use or no disk of the pool
+)";
+
+struct Options {
+  bool data = false;
+  bool parity = false;
+  bool in_use = false;
+  std::string log;
+  std::vector<std::string> paths;
 };
 
 int give_up(const std::string& why) {
@@ -122,54 +101,172 @@ Result<pool::Checker::Names> read_directory(filesystem::View& view, filesystem::
   return names;
 }
 
-int check(const std::vector<std::string>& paths, bool data) {
-  platform::EventLoop loop;
+// The disks of one pool, by their labels.
+struct Disks {
   std::vector<std::unique_ptr<ImageDisk>> images;
-  pool::Pool::Options options;
-  std::optional<disk::PoolId> pool_id;
-  for (const std::string& path : paths) {
-    images.push_back(std::make_unique<ImageDisk>(loop, path));
-    ImageDisk& image = *images.back();
-    if (!image.connected()) return give_up(path + " cannot be opened");
-    OwnedBuffer buffer = make_buffer(disk::label_area.size);
-    auto read = wait<void>(loop, [&](auto done) { image.read(0, buffer.bytes, std::move(done)); });
-    if (!read) return give_up(read.error().message);
-    const Bytes bytes = buffer.bytes;
-    auto label = disk::choose_label(bytes.first(disk::area_block_size),
-                                    bytes.subspan(disk::area_block_size));
-    if (!label) return give_up(path + ": " + label.error().message);
-    auto area = disk::data_area(label->label.size);
-    if (!area) return give_up(path + ": " + area.error().message);
-    if (!pool_id) pool_id = label->label.pool;
-    if (*pool_id != label->label.pool) return give_up(path + " is of another pool");
-    options.disks.push_back({&image, label->label.id, *area});
+  std::vector<pool::Pool::Disk> disks;
+  std::optional<disk::Label> first;
+};
+
+Status add_disk(platform::EventLoop& loop, const std::string& path, bool in_use, Disks& disks) {
+  auto opened = ImageDisk::open(loop, path, in_use);
+  if (!opened) return std::unexpected(opened.error());
+  ImageDisk& image = **opened;
+  OwnedBuffer buffer = make_buffer(disk::label_area.size);
+  auto read = wait<void>(loop, [&](auto done) { image.read(0, buffer.bytes, std::move(done)); });
+  if (!read) return std::unexpected(read.error());
+  const Bytes bytes = buffer.bytes;
+  auto label =
+      disk::choose_label(bytes.first(disk::area_block_size), bytes.subspan(disk::area_block_size));
+  if (!label) return fail(label.error().code, path + ": " + label.error().message);
+  auto area = disk::data_area(label->label.size);
+  if (!area) return fail(area.error().code, path + ": " + area.error().message);
+  if (image.geometry().size < label->label.size) {
+    return fail(ErrorCode::invalid, path + " is shorter than its label says");
   }
-  options.pool = *pool_id;
-  pool::Pool opened(loop, std::move(options));
-  if (auto status = wait<void>(loop, [&](auto done) { opened.open(std::move(done)); }); !status) {
+  if (!disks.first) disks.first = label->label;
+  if (disks.first->pool != label->label.pool) {
+    return fail(ErrorCode::invalid, path + " is of another pool");
+  }
+  disks.disks.push_back({&image, label->label.id, *area});
+  disks.images.push_back(std::move(*opened));
+  return {};
+}
+
+// The stripe journal records of a log, from a position on.
+class Log {
+ public:
+  static Result<Log> read(const std::string& path, NodeId identity) {
+    Log log;
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    if (error) return fail(ErrorCode::not_found, path + ": " + error.message());
+    auto layout = nvlog::RegionLayout::of_size(size);
+    if (!layout) return fail(ErrorCode::invalid, path + ": " + layout.error().message);
+    const auto extent = layout->ring(identity);
+    log.ring_ = make_buffer(extent.length);
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(extent.offset));
+    file.read(reinterpret_cast<char*>(log.ring_.bytes.data()),
+              static_cast<std::streamsize>(extent.length));
+    if (!file) return fail(ErrorCode::io_error, path + " cannot be read");
+    log.identity_ = identity;
+    return log;
+  }
+  std::vector<Slice> stripe_records(const nvlog::LogPosition& position) const {
+    std::vector<Slice> records;
+    auto plan = nvlog::plan_replay(ring_.bytes, identity_, position, {});
+    for (std::size_t i = 0; plan && i < plan->size(); ++i) {
+      auto view = plan->record(ring_.bytes, i);
+      if (view.header.kind == nvlog::RecordKind::stripe_journal) {
+        records.push_back({ring_.owner, view.payload});
+      }
+    }
+    return records;
+  }
+
+ private:
+  OwnedBuffer ring_;
+  NodeId identity_;
+};
+
+// As far as a start of the node goes; then it only looks.
+Status bring_up(platform::EventLoop& loop, pool::Pool& pool) {
+  const Epoch last(std::numeric_limits<std::uint64_t>::max());
+  auto up = wait<void>(loop, [&](auto done) { pool.activate(last, std::move(done)); });
+  if (!up) return up;
+  pool.array()->set_automatic_spares(false);
+  return wait<void>(loop, [&](auto done) { pool.deactivate(std::move(done)); });
+}
+
+// What had to be made from redundancy: the pool has it, a disk does not.
+std::uint64_t report_disks(const raid::Array& array) {
+  std::uint64_t problems = 0;
+  for (const raid::MemberReport& member : array.report()) {
+    if (member.read_errors == 0) continue;
+    ++problems;
+    fmt::print(
+        "disk {}, member {}: {} blocks were wrong or could not be read; the others have them\n",
+        to_string(member.member.disk), member.number, member.read_errors);
+  }
+  return problems;
+}
+
+int check(const Options& options) {
+  platform::EventLoop loop;
+  Disks disks;
+  for (const std::string& path : options.paths) {
+    if (auto added = add_disk(loop, path, options.in_use, disks); !added) {
+      const bool busy = added.error().code == ErrorCode::busy;
+      return give_up(added.error().message + (busy ? "; stop it first, or give --in-use" : ""));
+    }
+  }
+  pool::Pool::Options pool_options;
+  pool_options.pool = disks.first->pool;
+  pool_options.disks = disks.disks;
+  pool_options.raid.rebuild_rate = 1;  // nothing but memory would be written
+  pool::Pool pool(loop, std::move(pool_options));
+  std::optional<Log> log;
+  if (!options.log.empty()) {
+    auto read = Log::read(options.log, disks.first->owner);
+    if (!read) return give_up(read.error().message);
+    log = std::move(*read);
+    pool.on_stripe_records(
+        [&log](const nvlog::LogPosition& position) { return log->stripe_records(position); });
+  }
+  std::uint64_t problems = 0;
+  pool.on_health([&](const std::string& text) {
+    if (!text.empty()) fmt::print("{}\n", text);
+  });
+  if (auto status = bring_up(loop, pool); !status) {
     return give_up("the pool cannot be opened: " + status.error().message);
   }
-  pool::Checker checker(loop, opened, {0, data, false, read_directory});
+  pool::Checker checker(loop, pool, {0, options.data, options.parity, read_directory});
   auto report = wait<pool::CheckReport>(loop, [&](auto done) { checker.start(std::move(done)); });
   if (!report) return give_up(report.error().message);
   for (const std::string& problem : report->problems) fmt::print("{}\n", problem);
   if (report->problem_count > report->problems.size()) {
     fmt::print("... and {} more\n", report->problem_count - report->problems.size());
   }
+  problems += report->problem_count + report_disks(*pool.array());
   fmt::print("consistency point {}: {} blocks, {} files, {} errors\n", report->generation,
-             report->blocks, report->files, report->problem_count);
-  return report->clean() ? clean : errors_found;
+             report->blocks, report->files, problems);
+  return problems == 0 ? clean : errors_found;
+}
+
+int usage(const std::string& why) {
+  return give_up(why + "\nusage: duet-fsck [--data] [--parity] [--log FILE] [--in-use] DISK...");
+}
+
+int run(const std::vector<std::string>& arguments) {
+  Options options;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (argument == "--help") {
+      fmt::print("{}", help);
+      return clean;
+    }
+    if (argument == "--data") {
+      options.data = true;
+    } else if (argument == "--parity") {
+      options.parity = true;
+    } else if (argument == "--in-use") {
+      options.in_use = true;
+    } else if (argument == "--log" && i + 1 < arguments.size()) {
+      options.log = arguments[++i];
+    } else if (argument.starts_with("-")) {
+      return usage("what is " + argument + "?");
+    } else {
+      options.paths.push_back(argument);
+    }
+  }
+  if (options.paths.empty()) return usage("no disk is given");
+  return check(options);
 }
 
 }  // namespace
 }  // namespace duet
 
 int main(int argc, char** argv) {
-  std::vector<std::string> paths(argv + 1, argv + argc);
-  const bool data = std::erase(paths, "--data") > 0;
-  if (paths.empty() || paths.front().starts_with("-")) {
-    fmt::print(stderr, "usage: duet-fsck [--data] IMAGE...\n");
-    return duet::could_not_check;
-  }
-  return duet::check(paths, data);
+  return duet::run({argv + 1, argv + argc});
 }

@@ -67,10 +67,14 @@ void Flush::send() {
 void Flush::write_batch(std::size_t number) {
   ++in_flight_;
   pool_.array_->write(next_.generation, written_[number], mine([this, number](Status status) {
-                        --in_flight_;
+                        // One that failed stays under way: the point must not end without it.
                         if (!status) {
-                          return retry(status.error(), [this, number] { write_batch(number); });
+                          return retry(status.error(), [this, number] {
+                            --in_flight_;
+                            write_batch(number);
+                          });
                         }
+                        --in_flight_;
                         if (next_batch_ < written_.size()) return write_batch(next_batch_++);
                         if (in_flight_ == 0 && all_written_) std::exchange(all_written_, nullptr)();
                       }));
