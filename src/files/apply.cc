@@ -6,6 +6,7 @@
 #include "files/directory_block.h"
 #include "files/names.h"
 #include "files/operations.h"
+#include "files/reply_log.h"
 
 namespace duet::files {
 namespace {
@@ -49,10 +50,6 @@ Attempt<Drafted> run(filesystem::View& view, Draft& draft, const Record& record)
       (!drafted->created || drafted->file.inode != record.created)) {
     return refuse(Outcome::invalid, "another inode was made than the first time");
   }
-  if (drafted->asks == Asks::for_space && !draft.empty()) {
-    auto space = draft.reserve(volume_of(record.request));
-    if (!space) return std::unexpected(space.error());
-  }
   return drafted;
 }
 
@@ -76,16 +73,28 @@ void Prepared::commit() {
 
 Prepared prepare(filesystem::View& view, const Record& record) {
   Prepared prepared(view);
-  auto drafted = run(view, prepared.draft_, record);
+  Draft& draft = prepared.draft_;
   Reply& reply = prepared.reply_;
-  if (!drafted) {
-    reply.outcome = drafted.error().outcome;
-    reply.message = std::move(drafted.error().message);
-    return prepared;
-  }
+  auto refused = [&](const Failure& failure) {
+    reply = {failure.outcome, failure.message, {}, false, {}, 0};
+    return std::move(prepared);
+  };
+  auto drafted = run(view, draft, record);
+  if (!drafted) return refused(drafted.error());
   reply.file = drafted->file;
   reply.created = drafted->created;
-  reply.changes = prepared.draft_.inodes();
+  reply.changes = draft.inodes();
+  if (draft.empty()) return prepared;
+  if (record.id) {
+    auto kept = draft_reply(draft, reply_of(record, reply));
+    if (!kept) return refused(kept.error());
+    reply.number = *kept;
+  }
+  if (drafted->asks == Asks::for_space) {
+    if (auto space = draft.reserve(volume_of(record.request)); !space) {
+      return refused(space.error());
+    }
+  }
   return prepared;
 }
 

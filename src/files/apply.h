@@ -25,6 +25,7 @@ struct Reply {
   // The inodes that changed, with what they were before: among them the directories (NFS wcc_data,
   // change_info4). Empty: nothing had to be changed, and nothing needs to be logged.
   std::vector<InodeChange> changes;
+  std::uint64_t number = 0;  // in the reply log (reply_log.h); 0: not kept there
 
   const InodeChange* change_of(FileKey of) const;
 };

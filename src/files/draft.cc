@@ -29,7 +29,7 @@ Attempt<Bytes> Draft::block(FileKey file, std::uint64_t number) {
   if (auto found = blocks_.find({file, number}); found != blocks_.end()) {
     return Bytes(found->second.get(), block_size);
   }
-  if (file == created_) return Bytes(zeros);  // it has none yet
+  if (file == created_ || file == made_) return Bytes(zeros);  // it has none yet
   auto block = view_->block(file, number);
   if (!block) return refuse(block.error());
   ASSERT(block->size() == block_size);
@@ -67,6 +67,12 @@ Attempt<FileKey> Draft::new_inode(VolumeId volume, Inode inode) {
   created_ = {volume, *number};
   inodes_[created_] = {Inode{}, std::move(inode), true};
   return created_;
+}
+
+void Draft::make_file(FileKey file, Inode inode) {
+  ASSERT(made_.inode == filesystem::no_inode && inode.type != FileType::none);
+  made_ = file;
+  inodes_[file] = {Inode{}, std::move(inode), true};
 }
 
 void Draft::free_inode(FileKey file) {
@@ -131,8 +137,8 @@ void Draft::commit() {
     }
   }
   for (const auto& [key, bytes] : blocks_) {
-    if (key.first == created_) {
-      view_->write(created_, key.second * block_size, {copy_to_slice({bytes.get(), block_size})});
+    if (key.first == created_ || key.first == made_) {
+      view_->write(key.first, key.second * block_size, {copy_to_slice({bytes.get(), block_size})});
       continue;
     }
     MutableBytes to = view_->change_block(key.first, key.second);

@@ -43,6 +43,8 @@ class Draft {
   void drop_blocks(FileKey file, std::uint64_t number, std::uint64_t end);
   // One inode per draft. Failures: no_space, busy, io.
   Attempt<FileKey> new_inode(VolumeId volume, Inode inode);
+  // One of the pool's own files, with its number; there is none yet. One per draft.
+  void make_file(FileKey file, Inode inode);
   // With all its blocks. Requires: inode() has succeeded.
   void free_inode(FileKey file);
   // Data; not seen by block(). Offset and length: multiples of sector_size.
@@ -75,6 +77,7 @@ class Draft {
   std::map<BlockKey, std::unique_ptr<std::byte[]>> blocks_;
   std::vector<DataChange> data_;
   FileKey created_;  // inode number none: no new inode
+  FileKey made_;     // by make_file(): the same
 };
 
 }  // namespace duet::files

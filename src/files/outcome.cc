@@ -40,6 +40,8 @@ std::string_view name(Outcome outcome) {
       return "I/O";
     case Outcome::busy:
       return "busy";
+    case Outcome::not_served:
+      return "not served";
   }
   return "?";
 }

@@ -29,8 +29,9 @@ enum class Outcome : std::uint8_t {
   read_only,     // a snapshot
   not_sync,      // setattr: the guard is not the time of the last change
   invalid,
-  io,    // damaged: the message names what
-  busy,  // something is not in memory, or memory is full: nothing was changed, run it again
+  io,          // damaged: the message names what
+  busy,        // something is not in memory, or memory is full: nothing was changed, run it again
+  not_served,  // no answer to the client: whoever serves the identity next will answer
 };
 std::string_view name(Outcome outcome);
 

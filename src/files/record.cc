@@ -322,6 +322,10 @@ bool is_file_record(nvlog::RecordKind kind) {
          k <= static_cast<std::uint8_t>(RecordKind::resize_vdisk);
 }
 
+RecordKind kind_of(const Request& request) {
+  return static_cast<RecordKind>(static_cast<std::size_t>(RecordKind::create) + request.index());
+}
+
 Status check(const Request& request) {
   if (const char* field = std::visit(Rules{}, request)) {
     return fail(ErrorCode::invalid, std::string("file request: ") + field);
@@ -332,8 +336,7 @@ Status check(const Request& request) {
 LogRecord encode(const Record& record) {
   ASSERT(check(record.request));
   LogRecord out;
-  out.kind = static_cast<nvlog::RecordKind>(static_cast<std::size_t>(RecordKind::create) +
-                                            record.request.index());
+  out.kind = static_cast<nvlog::RecordKind>(kind_of(record.request));
   ByteWriter writer;
   if (record.id) {
     writer.put_bytes(record.id->client);

@@ -180,6 +180,7 @@ enum class RecordKind : std::uint8_t {  // in the opaque range of nvlog::RecordK
   resize_vdisk = 46,
 };
 bool is_file_record(nvlog::RecordKind kind);
+RecordKind kind_of(const Request& request);
 
 // Requires: the record keeps the rules that decode_record() checks (prepare() tells), and is of one
 // volume.

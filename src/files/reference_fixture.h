@@ -280,6 +280,7 @@ class Reference {
     const bool there = node->attributes.contains(r.name);
     if (there && r.how == SetMode::create) return Outcome::exists;
     if (!there && r.how == SetMode::replace) return Outcome::no_entry;
+    if (!there && node->attributes.size() == max_attributes) return Outcome::no_space;
     if (node->attributes.empty()) {
       ++inodes_of_attributes;
       ++next;
