@@ -12,12 +12,12 @@
 #include <string_view>
 
 #include "disk/label.h"
-#include "files/read_directory.h"
 #include "image_disk.h"
 #include "nvlog/region.h"
 #include "nvlog/replay.h"
 #include "platform/event_loop.h"
 #include "pool/checker.h"
+#include "pool/directory_names.h"
 #include "pool/pool.h"
 
 namespace duet {
@@ -82,23 +82,6 @@ Result<T> wait(platform::EventLoop& loop, const std::function<void(ports::Done<T
   loop.run_until([&] { return result.has_value(); }, patience);
   if (!result) return fail(ErrorCode::timed_out, "no answer");
   return *result;
-}
-
-Result<pool::Checker::Names> read_directory(filesystem::View& view, filesystem::FileKey directory,
-                                            std::uint64_t from) {
-  files::ListRequest request;
-  request.directory = directory;
-  request.cookie = from;
-  request.dots = false;
-  auto listing = files::list(view, request);
-  if (!listing) return fail(ErrorCode::io_error, listing.error().message);
-  pool::Checker::Names names;
-  names.end = listing->end || listing->names.empty();
-  for (const files::ListedName& entry : listing->names) {
-    names.names.emplace_back(entry.name, entry.inode);
-    names.next = entry.cookie;
-  }
-  return names;
 }
 
 // The disks of one pool, by their labels.
@@ -221,7 +204,11 @@ int check(const Options& options) {
   if (auto status = bring_up(loop, pool); !status) {
     return give_up("the pool cannot be opened: " + status.error().message);
   }
-  pool::Checker checker(loop, pool, {0, options.data, options.parity, read_directory});
+<<<<<<< HEAD
+  pool::Checker checker(loop, pool, {0, options.data, options.parity, pool::directory_names});
+=======
+  pool::Checker checker(loop, opened, {0, data, false, pool::directory_names});
+>>>>>>> 4fc30ea (pool: replays records of files among those of LUNs)
   auto report = wait<pool::CheckReport>(loop, [&](auto done) { checker.start(std::move(done)); });
   if (!report) return give_up(report.error().message);
   for (const std::string& problem : report->problems) fmt::print("{}\n", problem);

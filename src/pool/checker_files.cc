@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "files/operations.h"
 #include "pool/checker_impl.h"
 
 namespace duet::pool {
@@ -152,12 +153,14 @@ void Checker::Impl::look_at_inodes(std::uint64_t number, Bytes block) {
     inodes[i].type = inode->type;
     inodes[i].links = inode->links;
     inodes[i].entries = inode->entries;
+    inodes[i].held =
+        inode->type == filesystem::FileType::vdisk && inode->device == files::vdisk_held;
     if (inode->attributes != no_inode) {
       attributes_.emplace_back(file, inode->attributes);
     }
     for (const auto& [lun, entry] : luns_) {
       if (entry.file != FileKey{live_, file}) continue;
-      inodes[i].lun = true;
+      inodes[i].held = true;
       luns_found_.insert(lun);
       if (inode->type != filesystem::FileType::vdisk || inode->size != entry.info.size) {
         problem("LUN " + entry.info.name + ": " + text_of(file) + " is not a vdisk of its size");
@@ -265,7 +268,7 @@ void Checker::Impl::compare_links() {
           problem("directory " + text_of(file) + " has the link count " + std::to_string(s.links) +
                   " and " + std::to_string(s.directories) + " directories in it");
         }
-      } else if (s.links != s.names + (s.lun ? 1 : 0)) {
+      } else if (s.links != s.names + (s.held ? 1 : 0)) {
         problem(text_of(file) + " has the link count " + std::to_string(s.links) + " and " +
                 std::to_string(s.names) + " names");
       }

@@ -107,7 +107,7 @@ struct Checker::Impl : std::enable_shared_from_this<Checker::Impl> {
   // An inode of the live volume at hand.
   struct Seen {
     filesystem::FileType type = filesystem::FileType::none;
-    bool lun = false;
+    bool held = false;  // by a LUN or by the administrator: a link without a name
     std::uint32_t links = 0;
     std::uint32_t names = 0;        // found
     std::uint32_t directories = 0;  // found in this one

@@ -237,7 +237,13 @@ void Flush::commit() {
       file = std::make_shared<File>();
       file->key = key;
     }
-    file->inode = inode;
+    const Inode now = std::exchange(file->inode, inode);
+    if (!file->changed) continue;
+    // Changed since the beginning: its attributes are of the next point.
+    file->inode = now;
+    file->inode.root = inode.root;
+    file->inode.levels = inode.levels;
+    file->inode.blocks = inode.blocks;
   }
   p.held_.clear();
   std::set<VolumeId> keep_anew;

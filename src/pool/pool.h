@@ -142,15 +142,23 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // Runs `operation` as often as something was missing in memory; `done` with its last result. Runs
   // it at least once from inside the call.
   void run(std::function<Status(filesystem::View&)> operation, ports::Done<void> done);
+  // Asked by an operation: something that it looked at is not in memory, so it will be run again.
+  bool lacks_something() const { return !missing_.empty(); }
   // Bytes of a file as of now; beyond the last block that was written: zeros. Multiples of
   // sector_size.
+  // `look`, if given, is called in the turn whose bytes are read, with the inode as of then; what
+  // it refuses ends the read.
+  using Look = std::function<Status(const Inode&)>;
   void read_file(FileKey file, std::uint64_t offset, std::uint64_t length,
-                 ports::Done<std::vector<Slice>> done);
+                 ports::Done<std::vector<Slice>> done, Look look = {});
+  // The last record in memory.
+  const LogPosition& applied() const { return applied_; }
 
   // ---- volumes and snapshots ----
   // All of them are done when a consistency point that holds them is on the disks. Errors: refused,
   // not_found, already_exists, invalid, cancelled.
   std::vector<VolumeReport> volumes() const;
+  std::optional<VolumeReport> find_volume(VolumeId volume) const;
   void create_volume(const std::string& name, ports::Done<VolumeId> done);
   // Refused while it has snapshots or LUNs.
   void delete_volume(VolumeId volume, ports::Done<void> done);
@@ -195,6 +203,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
  private:
   friend class Flush;
   friend class Checker;
+  friend class LogReplay;
   struct Session {};  // from open to close; who holds it weakly learns that it is over
   struct Loading;
   struct Reading;

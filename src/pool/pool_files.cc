@@ -108,13 +108,17 @@ Result<std::uint64_t> Pool::next_in_tree(const TreeRoot& root, std::uint64_t fro
 
 Result<File*> Pool::file(FileKey key) {
   if (held_.contains(key.volume)) return fail(ErrorCode::busy, "the volume is being replaced");
+  // The blocks of a snapshot that is being deleted go one by one.
+  const auto volume = volumes_.find(key.volume);
+  const bool there = volume != volumes_.end() && !volume->second.deleting;
+  if (!there && key.volume != pool_volume) {
+    return fail(ErrorCode::not_found, describe(key) + " does not exist");
+  }
   if (auto found = files_.find(key); found != files_.end()) {
     if (found->second->freed) return fail(ErrorCode::not_found, describe(key) + " is free");
     return found->second.get();
   }
-  auto volume = volumes_.find(key.volume);
-  // The blocks of a snapshot that is being deleted go one by one.
-  if (volume == volumes_.end() || key.inode == no_inode || volume->second.deleting) {
+  if (!there || key.inode == no_inode) {
     return fail(ErrorCode::not_found, describe(key) + " does not exist");
   }
   const Inode& inodes = volume->second.inodes;

@@ -463,7 +463,7 @@ void Pool::make_root_directories() {
 void Pool::make_root_directory(VolumeId volume) {
   Inode root;
   root.type = filesystem::FileType::directory;
-  root.mode = 0755;
+  root.mode = 0040755;
   root.links = 2;
   root.parent = filesystem::root_directory;
   set_inode({volume, filesystem::root_directory}, root);

@@ -20,6 +20,7 @@ struct Pool::Reading {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
   ports::Done<std::vector<Slice>> done;
+  Look look;
   std::vector<Part> parts;
   std::vector<BlockPointer> pointers;  // to read
   OwnedBuffer buffer;                  // for them
@@ -29,7 +30,7 @@ struct Pool::Reading {
 };
 
 void Pool::read_file(FileKey key, std::uint64_t offset, std::uint64_t length,
-                     ports::Done<std::vector<Slice>> done) {
+                     ports::Done<std::vector<Slice>> done, Look look) {
   if (state_ != StorageState::read_only && state_ != StorageState::active) {
     return fail_later(done, {ErrorCode::refused, "the pool is not open: " + health_});
   }
@@ -38,6 +39,7 @@ void Pool::read_file(FileKey key, std::uint64_t offset, std::uint64_t length,
   reading->offset = offset;
   reading->length = length;
   reading->done = std::move(done);
+  reading->look = std::move(look);
   reading->session = session_;
   read_more(reading);
 }
@@ -81,6 +83,9 @@ void Pool::read_more(const std::shared_ptr<Reading>& reading) {
     error = found.error();
   }
   pins_ = nullptr;
+  if (found && missing_.empty() && !error && reading->look) {
+    if (auto good = reading->look((*found)->inode); !good) error = good.error();
+  }
   if (error) return fail_later(reading->done, std::move(*error));
   if (!missing_.empty()) {
     return fetch(std::exchange(missing_, {}), reading->pins, [this, reading](Status status) {

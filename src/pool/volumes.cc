@@ -16,6 +16,19 @@ ports::Done<void> with_id(std::shared_ptr<VolumeId> id, ports::Done<VolumeId> do
   };
 }
 
+VolumeReport report_of(const Volume& v) {
+  return {v.id,
+          v.parent,
+          v.kind,
+          v.deleting,
+          v.name,
+          v.used * block_size,
+          v.quota * block_size,
+          v.reservation * block_size,
+          v.created,
+          v.clones};
+}
+
 std::unexpected<Error> no_such_volume(VolumeId id) {
   return fail(ErrorCode::not_found, "there is no volume " + std::to_string(id.value()));
 }
@@ -46,11 +59,13 @@ void Pool::order(std::function<Status(Flush&)> make, ports::Done<void> done) {
 
 std::vector<VolumeReport> Pool::volumes() const {
   std::vector<VolumeReport> reports;
-  for (const auto& [id, v] : volumes_) {
-    reports.push_back({id, v.parent, v.kind, v.deleting, v.name, v.used * block_size,
-                       v.quota * block_size, v.reservation * block_size, v.created, v.clones});
-  }
+  for (const auto& [id, v] : volumes_) reports.push_back(report_of(v));
   return reports;
+}
+
+std::optional<VolumeReport> Pool::find_volume(VolumeId volume) const {
+  auto found = volumes_.find(volume);
+  return found == volumes_.end() ? std::nullopt : std::optional(report_of(found->second));
 }
 
 void Pool::create_volume(const std::string& name, ports::Done<VolumeId> done) {

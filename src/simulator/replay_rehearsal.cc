@@ -8,6 +8,7 @@
 
 #include "disk/label.h"
 #include "nvlog/replay.h"
+#include "pool/log_replay.h"
 #include "pool/pool.h"
 
 namespace duet::simulator {
@@ -130,7 +131,7 @@ class Stage {
     if (plan->size() == 0) return Got::nothing;
     if (!from_) from_ = plan->from;
     end_ = plan->end;
-    for (std::size_t i = 0; i < plan->size(); ++i) apply(plan->record(ring_, i));
+    if (!apply(*plan)) return writes_left_ == 0 ? Got::replayed : Got::failed;
     bool done = false;
     pool_->on_consistency_point(
         [&](const auto& position) { done = done || position.sequence >= end_.sequence; });
@@ -192,18 +193,29 @@ class Stage {
     return records;
   }
 
-  // As the engine does it (node/identity_service.cc).
-  void apply(const nvlog::RecordView& view) {
-    const nvlog::LogPosition position{view.header.epoch, view.header.sequence,
-                                      view.end % ring_.size(), view.end / ring_.size()};
-    const bool of_log = static_cast<std::uint8_t>(view.header.kind) < nvlog::first_opaque_kind;
-    if (of_log || view.header.kind == nvlog::RecordKind::stored_request ||
-        view.header.kind == nvlog::RecordKind::stripe_journal) {
-      return pool_->skip(position);
-    }
-    filesystem::LogRecord record{view.header.kind, view.header.words, {}};
-    if (!view.payload.empty()) record.payload.push_back({nullptr, view.payload});
-    (void)pool_->apply(position, record);  // poison takes its LUN offline
+  // As the engine does it (node/identity_service.cc). Poison takes its LUN offline.
+  bool apply(const nvlog::ReplayPlan& plan) {
+    std::size_t at = 0;
+    const auto next = [&]() -> std::optional<pool::LogReplay::Item> {
+      if (at == plan.size()) return {};
+      const auto view = plan.record(ring_, at++);
+      pool::LogReplay::Item item;
+      item.position = {view.header.epoch, view.header.sequence, view.end % ring_.size(),
+                       view.end / ring_.size()};
+      const bool of_log = static_cast<std::uint8_t>(view.header.kind) < nvlog::first_opaque_kind;
+      if (of_log || view.header.kind == nvlog::RecordKind::stored_request ||
+          view.header.kind == nvlog::RecordKind::stripe_journal) {
+        return item;
+      }
+      item.record = filesystem::LogRecord{view.header.kind, view.header.words, {}};
+      if (!view.payload.empty()) item.record->payload.push_back({nullptr, view.payload});
+      return item;
+    };
+    pool::LogReplay replay(process_, *pool_, next, [](const std::string&) {});
+    std::optional<bool> applied;
+    replay.start([&](const Result<std::uint64_t>& r) { applied = r.has_value(); });
+    run([&] { return applied.has_value(); });
+    return applied.value_or(false);
   }
 
   template <class Condition>
