@@ -204,11 +204,7 @@ int check(const Options& options) {
   if (auto status = bring_up(loop, pool); !status) {
     return give_up("the pool cannot be opened: " + status.error().message);
   }
-<<<<<<< HEAD
   pool::Checker checker(loop, pool, {0, options.data, options.parity, pool::directory_names});
-=======
-  pool::Checker checker(loop, opened, {0, data, false, pool::directory_names});
->>>>>>> 4fc30ea (pool: replays records of files among those of LUNs)
   auto report = wait<pool::CheckReport>(loop, [&](auto done) { checker.start(std::move(done)); });
   if (!report) return give_up(report.error().message);
   for (const std::string& problem : report->problems) fmt::print("{}\n", problem);

@@ -279,10 +279,12 @@ void IdentityService::activated(Result<void> r) {
 // point that contains it, never before, and dying in the middle replays from the beginning.
 void IdentityService::replay() {
   phase_ = Phase::replaying;
-  nvlog::LogPosition end = storage_->position();
-  if (order_.replay) {
-    if (auto applied = apply_log(end); !applied) return failed(applied.error().message);
-  }
+  awaited_ = {};
+  if (order_.replay) return apply_log();
+  log_applied(storage_->position());
+}
+
+void IdentityService::log_applied(const nvlog::LogPosition& end) {
   // A record that names no LUN takes all of the pool offline: no consistency point would ever come.
   if (storage_->state() != filesystem::StorageState::active) {
     MARK(replay_not_applicable);
@@ -325,33 +327,47 @@ std::vector<Slice> IdentityService::stripe_records(const nvlog::LogPosition& pos
   return records;
 }
 
-Status IdentityService::apply_log(nvlog::LogPosition& end) {
+void IdentityService::apply_log() {
   auto plan = plan_log({order_.durability, order_.log_epoch, order_.since}, order_.own_log,
                        storage_->position());
-  if (!plan) return std::unexpected(plan.error());
-  auto extent = ports_.layout.ring(identity_);
-  Bytes ring = Bytes(ports_.nvram.region()).subspan(extent.offset, extent.length);
-  for (std::size_t i = 0; i < plan->size(); ++i) {
-    auto view = plan->record(ring, i);
-    nvlog::LogPosition position{view.header.epoch, view.header.sequence, view.end % ring.size(),
-                                view.end / ring.size()};
-    apply(view, position);
-  }
-  end = plan->end;
-  log(notice_severity, "replay.applied",
-      fmt::format("{} records of the log of {} applied ({})", replayed_, config_.name_of(identity_),
-                  nvlog::name(plan->reason)));
-  if (dropped_ > 0) {
-    log(info_severity, "replay.dropped",
-        fmt::format("{} requests that {} had received but not begun: their clients send them again",
-                    dropped_, config_.name_of(identity_)));
-  }
-  return {};
+  if (!plan) return failed(plan.error().message);
+  auto source = [this, plan = std::make_shared<nvlog::ReplayPlan>(*plan),
+                 at = std::size_t{0}]() mutable -> std::optional<pool::LogReplay::Item> {
+    if (at == plan->size()) return {};
+    auto extent = ports_.layout.ring(identity_);
+    Bytes ring = Bytes(ports_.nvram.region()).subspan(extent.offset, extent.length);
+    auto view = plan->record(ring, at++);
+    return item(view, {view.header.epoch, view.header.sequence, view.end % ring.size(),
+                       view.end / ring.size()});
+  };
+  replay_ = std::make_unique<pool::LogReplay>(
+      ports_.scheduler, *storage_, std::move(source),
+      [this](const std::string& why) { log(error_severity, "replay.poison", why); });
+  replay_->start(in_this_attempt(
+      [this, end = plan->end, reason = plan->reason](const Result<std::uint64_t>& applied) {
+        auto ended = std::exchange(replay_, nullptr);  // we are called by it
+        if (!applied && storage_->state() == filesystem::StorageState::active) {
+          return failed("the log cannot be applied: " + applied.error().message);
+        }
+        replayed_ = applied.value_or(0);
+        log(notice_severity, "replay.applied",
+            fmt::format("{} records of the log of {} applied ({})", replayed_,
+                        config_.name_of(identity_), nvlog::name(reason)));
+        if (dropped_ > 0) {
+          log(info_severity, "replay.dropped",
+              fmt::format("{} requests that {} had received but not begun: their clients send them "
+                          "again",
+                          dropped_, config_.name_of(identity_)));
+        }
+        log_applied(end);
+      }));
 }
 
-void IdentityService::apply(const nvlog::RecordView& view, const nvlog::LogPosition& position) {
-  if (static_cast<std::uint8_t>(view.header.kind) < nvlog::first_opaque_kind) {
-    return storage_->skip(position);
+pool::LogReplay::Item IdentityService::item(const nvlog::RecordView& view,
+                                            const nvlog::LogPosition& position) {
+  if (static_cast<std::uint8_t>(view.header.kind) < nvlog::first_opaque_kind ||
+      view.header.kind == nvlog::RecordKind::stripe_journal) {
+    return {position, {}};
   }
   if (view.header.kind == nvlog::RecordKind::stored_request) {
     // The login of its initiator ends the session it came in, and with it this task (RFC 7143
@@ -361,17 +377,13 @@ void IdentityService::apply(const nvlog::RecordView& view, const nvlog::LogPosit
       log(warning_severity, "replay.poison", request.error().message);
     }
     ++dropped_;
-    return storage_->skip(position);
+    return {position, {}};
   }
-  if (view.header.kind == nvlog::RecordKind::stripe_journal) return storage_->skip(position);
   // The payload stays where it is: nothing is served, and nothing written to the ring, before the
   // consistency point that contains it.
   filesystem::LogRecord record{view.header.kind, view.header.words, {}};
   if (!view.payload.empty()) record.payload.push_back({nullptr, view.payload});
-  if (auto applied = storage_->apply(position, record); !applied) {
-    log(error_severity, "replay.poison", applied.error().message);
-  }
-  ++replayed_;
+  return {position, std::move(record)};
 }
 
 void IdentityService::serve() {
@@ -399,9 +411,24 @@ void IdentityService::serve() {
   if (auto started = target_->start(); !started) {
     return failed("the target cannot be brought up: " + started.error().message);
   }
+  start_files();
   start_orders();
   phase_ = Phase::serving;
   ports_.tell(AssumedFact{identity_, replayed_});
+}
+
+void IdentityService::start_files() {
+  files_ =
+      std::make_unique<FileService>(ports_.scheduler, *storage_, *logged_, ports_.wall_clock_ns);
+  files_->start(in_this_attempt([this](const Result<void>& r) {
+    if (r && files_->damaged_replies() == 0) return;
+    log(error_severity, "files.replies",
+        r ? fmt::format("{} places of the reply log of {} are damaged: those requests could be "
+                        "executed twice",
+                        files_->damaged_replies(), config_.name_of(identity_))
+          : "no files are served: the reply log cannot be read: " + r.error().message);
+    if (!r) files_->stop();
+  }));
 }
 
 void IdentityService::start_orders() {
@@ -493,7 +520,9 @@ void IdentityService::stop_everything() {
   snapshots_.reset();
   orders_.reset();
   target_.reset();
+  files_.reset();
   logged_.reset();
+  replay_.reset();
   if (storage_) storage_->close();
 }
 
@@ -520,7 +549,7 @@ void IdentityService::on_consistency_point(const nvlog::LogPosition& position) {
   ++consistency_points_;
   if (logged_) logged_->on_consistency_point(position);
   if (position.sequence < awaited_) return;
-  if (phase_ == Phase::replaying) serve();
+  if (phase_ == Phase::replaying && !replay_) serve();
   if (phase_ == Phase::flushing) drain();
 }
 
@@ -681,7 +710,12 @@ void IdentityService::drain() {
                                         end_failed("commands of clients do not end");
                                       }));
   }
-  target_->drain(in_this_attempt([this] { drained(); }));
+  draining_ = 2;
+  const auto one_less = in_this_attempt([this, end = ends_] {
+    if (end == ends_ && phase_ == Phase::draining && --draining_ == 0) drained();
+  });
+  target_->drain(one_less);
+  files_->drain(one_less);
 }
 
 void IdentityService::drained() {
@@ -714,6 +748,7 @@ void IdentityService::unregister() {
   // From here on there is no way back: clients are sent away and the pool is closed.
   end_orders();
   target_.reset();
+  files_.reset();
   logged_.reset();
   storage_->close();
   unregister_engine(usable_disks(), in_this_attempt([this](Result<void>) {
@@ -768,7 +803,10 @@ void IdentityService::end_failed(const std::string& why) {
     return;
   }
   // While flushing clients were served all the time.
-  if (std::exchange(phase_, Phase::serving) != Phase::flushing) target_->resume();
+  if (std::exchange(phase_, Phase::serving) != Phase::flushing) {
+    target_->resume();
+    files_->resume();
+  }
   if (goal_ == Goal::release) {
     ports_.tell(ReleaseFailedFact{identity_, why});
   } else {

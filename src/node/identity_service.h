@@ -24,11 +24,13 @@
 #include "filesystem/storage.h"
 #include "node/config.h"
 #include "node/engine_channel.h"
+#include "node/file_service.h"
 #include "node/logged_storage.h"
 #include "node/lun_target.h"
 #include "node/pool_disks.h"
 #include "node/pool_orders.h"
 #include "nvlog/replay.h"
+#include "pool/log_replay.h"
 #include "ports/disk.h"
 #include "ports/mirror_link.h"
 #include "ports/nvram.h"
@@ -90,6 +92,8 @@ class IdentityService {
   void create_lun(const std::string& name, std::uint64_t size, LunDone done, bool reserve = false);
   void delete_lun(const std::string& name, LunDone done);
   std::vector<LunInfo> luns() const;
+  // Null: not served here. Valid until it is given away, or lost.
+  files::FileStore* files() { return serving() ? files_.get() : nullptr; }
   void pool_order(const admin::PoolOrder& order, PoolOrders::Done done);
 
   bool serving() const { return phase_ == Phase::serving || phase_ == Phase::flushing; }
@@ -134,12 +138,14 @@ class IdentityService {
   void replay();
   std::vector<Slice> stripe_records(const nvlog::LogPosition& position) const;
   void keep_stripe_record(std::vector<std::byte> record, ports::Done<void> done);
-  Status apply_log(nvlog::LogPosition& end);
-  void apply(const nvlog::RecordView& view, const nvlog::LogPosition& position);
+  void apply_log();
+  pool::LogReplay::Item item(const nvlog::RecordView& view, const nvlog::LogPosition& position);
+  void log_applied(const nvlog::LogPosition& end);
   void serve();
   void export_lun(const filesystem::LunInfo& lun);
   Status withdraw_luns(std::vector<LunNumber> luns, ports::Task then);
   void log_deletion(LunNumber lun, LunDone done);
+  void start_files();
   void start_orders();
   void end_orders();
   void failed(std::string why);
@@ -176,8 +182,10 @@ class IdentityService {
   LogSequence awaited_;        // by replaying and flushing: a consistency point that reaches it
   std::unique_ptr<pool::Pool> storage_;
   std::vector<pool::Pool::Disk> labelled_;  // what it was made of
+  std::unique_ptr<pool::LogReplay> replay_;
   std::unique_ptr<LoggedStorage> logged_;
   std::unique_ptr<LunTarget> target_;
+  std::unique_ptr<FileService> files_;
   std::unique_ptr<PoolOrders> orders_;
   std::unique_ptr<SnapshotKeeper> snapshots_;
   std::set<LunNumber> deleting_;
@@ -185,6 +193,7 @@ class IdentityService {
   std::uint64_t ends_ = 0;        // attempts to end the service; one may be cancelled
   ports::TimerId limit_timer_{};  // of preparing, release, hand over
   ports::TimerId step_timer_{};   // of draining and storing
+  std::size_t draining_ = 0;      // services that draining waits for
   std::size_t closing_ = 0;       // what closing still waits for
   std::uint64_t stored_ = 0;
   bool handed_over_ = false;

@@ -96,6 +96,13 @@ bool LoggedStorage::try_submit(Waiting& change) {
     });
     return true;
   };
+  if (change.turn) {
+    if (std::exchange(turn_under_way_, true)) return false;
+    change.turn([this, alive = alive_, turn = ++turns_](bool done) {
+      if (*alive && turn == turns_) end_turn(done);
+    });
+    return false;
+  }
   if (!change.record) {
     flush_submitted(std::move(change.done));
     return true;
@@ -122,6 +129,46 @@ bool LoggedStorage::try_submit(Waiting& change) {
   }
   watch_mirror();
   return true;
+}
+
+Result<LogSequence> LoggedStorage::append(const filesystem::LogRecord& record,
+                                          const std::function<void()>& commit,
+                                          ports::Done<void> done) {
+  if (stopped_ || !log_) return not_served();
+  auto sequence = log_->append(record.kind, record.words, record.payload);
+  schedule_commit();
+  if (!sequence) {
+    if (sequence.error().code != ErrorCode::no_space) return sequence;
+    MARK(log_waits_for_space);
+    return fail(ErrorCode::busy, "the log is full");
+  }
+  unacknowledged_.push_back({*sequence, scheduler_.now(), {}, std::move(done)});
+  commit();
+  storage_.skip(log_->position(*sequence));
+  watch_mirror();
+  return sequence;
+}
+
+Status LoggedStorage::take_turn(Turn turn) {
+  if (stopped_ || !log_) return not_served();
+  if (waiting_.size() >= max_waiting) {
+    return fail(ErrorCode::busy, "too many changes wait for the log");
+  }
+  waiting_.push_back({{}, {}, {}, std::move(turn)});
+  // Whoever finds the storage full asks for what makes room.
+  storage_.start_consistency_point();
+  return {};
+}
+
+void LoggedStorage::end_turn(bool done) {
+  if (stopped_) return;
+  turn_under_way_ = false;
+  if (!done) {
+    MARK(turn_without_room);
+    return storage_.start_consistency_point();
+  }
+  waiting_.pop_front();
+  resume_waiting();
 }
 
 void LoggedStorage::watch_mirror() {
@@ -314,7 +361,9 @@ void LoggedStorage::stop() {
   scheduler_.cancel(std::exchange(patience_, {}));
   log_event(nvlog::Stop{});
   for (auto& entry : std::exchange(unacknowledged_, {})) entry.done(not_served());
-  for (auto& entry : std::exchange(waiting_, {})) entry.done(not_served());
+  for (auto& entry : std::exchange(waiting_, {})) {
+    if (entry.done) entry.done(not_served());
+  }
   for (auto& [until, go_on] : std::exchange(held_, {})) go_on(false);
 }
 

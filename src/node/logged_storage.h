@@ -50,6 +50,26 @@ class LoggedStorage {
   void submit(filesystem::LogRecord prepared, ports::Done<void> done);
   void read(LunNumber lun, std::uint64_t offset, std::uint64_t length,
             ports::Done<std::vector<Slice>> done);
+
+  // ---- changes that the caller works out over the storage (files) ----
+  // Appends the record, and then lets `commit` change the storage: in one turn. `done` as of
+  // submit(), not called after an error. Errors: busy (no room in the log: take_turn), cancelled,
+  // invalid.
+  Result<LogSequence> append(const filesystem::LogRecord& record,
+                             const std::function<void()>& commit, ports::Done<void> done);
+  // Others wait for room already: whoever comes now takes a turn.
+  bool crowded() const { return !waiting_.empty(); }
+  // `turn` is called when there may be room. Everything that came later waits until it calls
+  // `over(true)`; `over(false)`: still no room, it will be called again. Never called again, and
+  // forgotten, after stop(). Error: busy (too many wait), cancelled.
+  using Over = std::function<void(bool done)>;
+  using Turn = std::move_only_function<void(Over over)>;
+  Status take_turn(Turn turn);
+  // `go_on(true)` once everything through `until` is acknowledged; `go_on(false)` when the identity
+  // is not served any more.
+  using Held = std::move_only_function<void(bool acknowledged)>;
+  void hold(LogSequence until, Held go_on);
+
   // Records of `kind` that change nothing here: they are for whoever replays the log. `done` with
   // how many of them are in both NVRAMs; there is no room for the others. Errors: refused (the log
   // is not mirrored), cancelled.
@@ -83,9 +103,10 @@ class LoggedStorage {
     std::uint64_t length = 0;
   };
   struct Waiting {
-    std::optional<filesystem::LogRecord> record;  // nothing: a flush
+    std::optional<filesystem::LogRecord> record;  // nothing: a turn, or a flush
     Touched touched;
-    ports::Done<void> done;
+    ports::Done<void> done;  // not of a turn
+    Turn turn{};
   };
   struct Unacknowledged {
     LogSequence sequence;
@@ -101,9 +122,7 @@ class LoggedStorage {
   void watch_mirror();
   void look_at_mirror();
   LogSequence last_conflict(LunNumber lun, std::uint64_t offset, std::uint64_t length) const;
-  // `go_on(false)` when the identity is not served any more.
-  using Held = std::move_only_function<void(bool acknowledged)>;
-  void hold(LogSequence until, Held go_on);
+  void end_turn(bool done);
   void schedule_commit();
   void log_event(const nvlog::Event& event);
   void perform(const nvlog::MirrorWrite& action);
@@ -122,6 +141,8 @@ class LoggedStorage {
   Epoch epoch_;
   bool stopped_ = false;
   bool commit_scheduled_ = false;
+  bool turn_under_way_ = false;
+  std::uint64_t turns_ = 0;    // begun
   ports::TimerId patience_{};  // while something may be unacknowledged
   bool mirror_late_ = false;   // until it takes something again
   std::deque<Waiting> waiting_;

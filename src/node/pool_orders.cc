@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "pool/directory_names.h"
+
 namespace duet::node {
 namespace {
 
@@ -371,6 +373,7 @@ void PoolOrders::start_check(bool data, Done done) {
   }
   pool::Checker::Options options;
   options.data = data;
+  options.read_directory = pool::directory_names;
   checker_ = std::make_unique<pool::Checker>(ports_.scheduler, ports_.pool, std::move(options));
   last_check_.clear();
   problems_.clear();
