@@ -11,17 +11,14 @@
 #include <iostream>
 #include <map>
 
+#include "base/sanitized.h"
 #include "files/random_requests_fixture.h"
 #include "node/file_bench.h"
 
 namespace duet::node {
 namespace {
 
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr std::uint64_t operations = 20'000;
-#else
-constexpr std::uint64_t operations = 300'000;
-#endif
+constexpr std::uint64_t operations = sanitized ? 20'000 : 300'000;
 
 using files::Handle;
 using files::Outcome;
