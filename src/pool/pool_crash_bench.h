@@ -222,15 +222,20 @@ class CrashExplorer {
     PoolTestWorld world(o);
     world.recall(memory);
     Recorder again(world);
-    up(world, Epoch(3));
+    const std::size_t settled = up(world, Epoch(3), &again);
     if (!testing::Test::HasFailure()) {
       EXPECT_TRUE(world.bench.flush()) << world.bench.pool->health();
       again.stop();
-      come_up_again(again, world, seed);
+      world.exchange(memory);
+      come_up_again(again, settled, world, memory, seed);
+      return;
     }
     world.exchange(memory);
   }
-  void come_up_again(Recorder& recorder, PoolTestWorld& before, std::uint64_t seed) {
+  // `settled`: the moment from which it was certain what of the orders has happened: a disk that
+  // was lost may know of more, and may be back, before.
+  void come_up_again(Recorder& recorder, std::size_t settled, const PoolTestWorld& before,
+                     PoolTestWorld::Memory& memory, std::uint64_t seed) {
     std::vector<std::size_t> moments;
     for (std::size_t i = 1; i <= recorder.trace.size(); ++i) {
       if (recorder.trace.begins(i)) moments.push_back(i);
@@ -249,24 +254,29 @@ class CrashExplorer {
     if (random.chance(1, 2)) o.absent.insert(case_.lost.begin(), case_.lost.end());
     o.seed = seed;
     PoolTestWorld world(o);
-    PoolTestWorld::Memory memory;
-    before.exchange(memory);
+    auto orders = memory.orders;
+    auto volumes = memory.volumes;
     recorder.recall_progress(moment, memory);
-    memory.volumes = before.volumes;
-    memory.luns = before.luns;
+    if (moment >= settled) {
+      memory.volumes = before.volumes;
+      memory.orders.clear();
+    }
     world.recall(memory);
-    up(world, Epoch(4));
+    up(world, Epoch(4), nullptr);
     world.exchange(memory);
-    before.exchange(memory);
+    memory.orders = std::move(orders);
+    memory.volumes = std::move(volumes);
   }
-  static void up(PoolTestWorld& world, Epoch epoch) {
+  // At which moment the pool was active.
+  static std::size_t up(PoolTestWorld& world, Epoch epoch, const Recorder* recorder) {
     world.bench.start(epoch);
-    if (testing::Test::HasFatalFailure()) return;
-    world.look_what_happened();
-    if (testing::Test::HasFatalFailure()) return;
-    world.verify();
-    if (testing::Test::HasFatalFailure()) return;
-    ASSERT_EQ(world.bench.check({0, true, true, nullptr}), "");
+    const std::size_t active = recorder == nullptr ? 0 : recorder->trace.size();
+    if (!testing::Test::HasFatalFailure()) world.look_what_happened();
+    if (!testing::Test::HasFatalFailure()) world.verify();
+    if (!testing::Test::HasFatalFailure()) {
+      EXPECT_EQ(world.bench.check({0, true, true, nullptr}), "");
+    }
+    return active;
   }
 
   CrashCase case_;

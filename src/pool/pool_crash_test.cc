@@ -1,117 +1,14 @@
 // Every workload of one and two operations against power cuts: at every write of the disks, with
 // what is not durable there, not there, in part and out of order; and a second cut on the way up;
 // then a check, and a comparison. Sanitizers see some of the cuts; DUET_POOL_CRASHES=all takes all.
+#include <fmt/format.h>
+
 #include <cstdlib>
 
-#include "pool/pool_crash_bench.h"
+#include "pool/pool_crash_workloads.h"
 
 namespace duet::pool {
 namespace {
-
-struct Step {
-  const char* name;
-  std::function<Status(PoolTestWorld&)> make;
-};
-
-VolumeId named(PoolTestWorld& world, VolumeKind kind, bool last) {
-  VolumeId found;
-  for (const auto& [id, copy] : world.volumes) {
-    if (copy.kind == kind && id != first_volume && (last || found == VolumeId{})) found = id;
-  }
-  return found;
-}
-// Files are of the second volume, if there is one.
-FileKey some_file(PoolTestWorld& world) {
-  const VolumeId volume = named(world, VolumeKind::volume, false);
-  const auto& files = world.volumes.at(volume).files;
-  return {volume, files.empty() ? no_inode : files.begin()->first};
-}
-
-const std::vector<Step>& steps() {
-  using W = PoolTestWorld;
-  const LunNumber lun(0);
-  static const std::vector<Step> all{
-      {"write", [=](W& w) { return w.write_lun(lun, 0, 16384); }},
-      {"part", [=](W& w) { return w.write_lun(lun, 4608, 1024); }},
-      {"far", [=](W& w) { return w.write_lun(lun, 299 * 4096, 4096); }},
-      {"zero", [=](W& w) { return w.zero_lun(lun, 2048, 270 * 4096); }},
-      {"create lun", [](W& w) { return w.create_lun(8); }},
-      {"remove lun", [=](W& w) { return w.luns.contains(lun) ? w.remove_lun(lun) : Status(); }},
-      {"create file", [](W& w) { return w.create_file(some_file(w).volume); }},
-      {"write file", [](W& w) { return w.write_file(some_file(w), 3 * 512, 9 * 512); }},
-      {"cut file", [](W& w) { return w.truncate(some_file(w), 1); }},
-      {"remove file", [](W& w) { return w.remove_file(some_file(w)); }},
-      {"point",
-       [](W& w) {
-         w.bench.pool->start_consistency_point();
-         return Status();
-       }},
-      {"snapshot",
-       [](W& w) {
-         w.create_snapshot(named(w, VolumeKind::volume, false));
-         return Status();
-       }},
-      {"snapshot of luns",
-       [](W& w) {
-         w.create_snapshot(first_volume);
-         return Status();
-       }},
-      {"delete snapshot",
-       [](W& w) {
-         w.remove_snapshot(named(w, VolumeKind::snapshot, false));
-         return Status();
-       }},
-      {"clone",
-       [](W& w) {
-         w.create_clone(named(w, VolumeKind::snapshot, true));
-         return Status();
-       }},
-      {"restore",
-       [](W& w) {
-         w.restore(named(w, VolumeKind::volume, false), named(w, VolumeKind::snapshot, true));
-         return Status();
-       }},
-  };
-  return all;
-}
-
-// What every workload finds: LUNs and files with data, snapshots of both volumes, changes since.
-void prepare(PoolTestWorld& world) {
-  ASSERT_TRUE(world.create_lun(300));
-  ASSERT_TRUE(world.write_lun(LunNumber(0), 0, 40960));
-  world.create_volume();
-  world.wait();
-  const VolumeId volume = named(world, VolumeKind::volume, false);
-  ASSERT_TRUE(world.create_file(volume));
-  ASSERT_TRUE(world.write_file(some_file(world), 0, 20480));
-  world.create_snapshot(first_volume);
-  world.wait();
-  world.create_snapshot(volume);
-  world.wait();
-  ASSERT_TRUE(world.write_lun(LunNumber(0), 4096, 8192));
-  ASSERT_TRUE(world.write_file(some_file(world), 4096, 4096));
-}
-
-void run(PoolTestWorld& world, Recorder& recorder, const std::vector<const Step*>& workload,
-         bool in_the_middle) {
-  for (std::size_t i = 0; i < workload.size(); ++i) {
-    const bool orders = world.has_orders();
-    recorder.step([&] {
-      const Status status = workload[i]->make(world);
-      // What the first step has removed is missing to the second; what goes back is held.
-      EXPECT_TRUE(status || orders || status.error().code == ErrorCode::not_found)
-          << workload[i]->name << ": " << status.error().message;
-    });
-    if (!in_the_middle || i + 1 == workload.size()) continue;
-    // The second step comes while a consistency point has the first.
-    world.bench.pool->start_consistency_point();
-    world.bench.scheduler.run_for(milliseconds(6));
-    world.collect();
-    recorder.remember();
-  }
-  world.bench.pool->start_consistency_point();
-  world.bench.scheduler.run_for(milliseconds(300));
-}
 
 class PoolCrashTest : public testing::TestWithParam<int> {};
 
@@ -125,7 +22,7 @@ TEST_P(PoolCrashTest, WhateverWasCutIsThereOrIsNot) {
   for (const raid::Protection protection :
        {raid::Protection::none, raid::Protection::single, raid::Protection::dual}) {
     CrashExplorer explorer({protection, 2 + raid::parity_count(protection), false, {}, {}},
-                           prepare);
+                           prepare_pool);
     if (HasFailure()) return;
     for (std::size_t second = 0; second <= steps().size(); ++second) {  // the last: none
       std::vector<const Step*> workload{&steps()[first]};
@@ -139,18 +36,18 @@ TEST_P(PoolCrashTest, WhateverWasCutIsThereOrIsNot) {
       CrashExplorer::Options how;
       if (!all) how.stride = 67;
       how.first_cut = seed % how.stride;
-      explorer.explore([&](PoolTestWorld& world,
-                           Recorder& recorder) { run(world, recorder, workload, in_the_middle); },
-                       how, seed);
+      explorer.explore(
+          [&](PoolTestWorld& world, Recorder& recorder) {
+            run_workload(world, recorder, workload, in_the_middle);
+          },
+          how, seed);
       ++workloads;
       if (HasFailure()) return;
     }
     cuts += explorer.cuts;
     states += explorer.states;
   }
-  std::printf("%llu workloads, %llu cuts, %llu states of the disks\n",
-              static_cast<unsigned long long>(workloads), static_cast<unsigned long long>(cuts),
-              static_cast<unsigned long long>(states));
+  fmt::print("{} workloads, {} cuts, {} states of the disks\n", workloads, cuts, states);
   EXPECT_GT(cuts, workloads);
 }
 

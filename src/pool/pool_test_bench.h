@@ -6,7 +6,10 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,6 +25,25 @@
 #include "simulation/scheduler.h"
 
 namespace duet::pool {
+
+// Operations of a model test, of each seed.
+inline constexpr std::uint64_t model_operations = sanitized ? 400 : 5'000;
+
+// Runs a model test with other seeds than the usual ones for DUET_MODEL_MINUTES; how many
+// operations that were.
+inline std::uint64_t run_for_model_minutes(
+    const std::function<std::uint64_t(std::uint64_t seed, std::uint64_t operations)>& run) {
+  const char* wish = std::getenv("DUET_MODEL_MINUTES");
+  if (wish == nullptr) return 0;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(std::atoi(wish));
+  std::uint64_t operations = 0;
+  for (std::uint64_t seed = 1000;
+       std::chrono::steady_clock::now() < end && !testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    operations += run(seed, model_operations);
+  }
+  return operations;
+}
 
 using filesystem::decode;
 using filesystem::encode;
@@ -101,16 +123,37 @@ class PoolTestBench {
     return {paths[i].get(), id, {8192, options_.disk_size - 8192}};
   }
 
+  // A disk goes away, and is not there at the next opens; and is back, as it was.
+  void lose(std::size_t i) {
+    options_.absent.insert(i);
+    paths[i]->disconnect();
+  }
+  void bring_back(std::size_t i) {
+    options_.absent.erase(i);
+    paths[i]->reconnect();
+    if (pool) pool->disk_returned(*paths[i], disk(i).id, disk(i).data);
+  }
+
+  // What is contained needs no log.
+  void free_log() {
+    const auto needed = std::ranges::find_if(log, [&](const auto& entry) {
+      return entry.first.sequence > contained || entry.first == log.back().first;
+    });
+    log.erase(log.begin(), needed);
+    operations.erase(operations.begin(), operations.upper_bound(contained));
+  }
+
   // Waits for an operation with a Done<void>.
   template <class Start>
   Status wait(Start start) {
-    std::optional<Status> result;
-    start([&](Status status) { result = std::move(status); });
-    EXPECT_FALSE(result) << "completed from inside the call";
-    if (!scheduler.run_until([&] { return result.has_value(); })) {
+    // An answer that comes too late, at the end of the pool, is nobody's.
+    auto result = std::make_shared<std::optional<Status>>();
+    start([result](Status status) { *result = std::move(status); });
+    EXPECT_FALSE(*result) << "completed from inside the call";
+    if (!scheduler.run_until([&] { return result->has_value(); })) {
       return fail(ErrorCode::timed_out, "no answer");
     }
-    return *result;
+    return **result;
   }
 
   Status open() {
@@ -166,6 +209,11 @@ class PoolTestBench {
           std::move(done));
     };
     auto status = wait(start);
+    for (int i = 0; i < 5 && !status && status.error().code == ErrorCode::busy && power.on(); ++i) {
+      pool->start_consistency_point();
+      scheduler.run_for(milliseconds(200));
+      status = wait(start);
+    }
     EXPECT_TRUE(status || !power.on()) << status.error().message;
   }
   // Runs an operation on files and logs it; the error is that of the operation.

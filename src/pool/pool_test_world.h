@@ -29,6 +29,7 @@ struct VolumeCopy {
   VolumeId parent;  // of a snapshot or clone
   std::string name;
   FileCopies files;
+  std::uint64_t quota = 0;  // bytes; as far as it was set here
 };
 
 class PoolTestWorld {
@@ -113,6 +114,7 @@ class PoolTestWorld {
   // Within the file.
   Status zero_file(FileKey file, std::uint64_t offset, std::uint64_t size) {
     const auto zero = [=](filesystem::View& view) -> Status {
+      if (auto room = view.space(file.volume, 0); !room) return room;
       if (auto inode = view.inode(file); !inode) return std::unexpected(inode.error());
       view.zero(file, offset, size);
       return {};
@@ -141,6 +143,7 @@ class PoolTestWorld {
   }
   Status truncate(FileKey file, std::uint64_t blocks) {
     const auto cut = [=](filesystem::View& view) -> Status {
+      if (auto room = view.space(file.volume, 0); !room) return room;
       auto inode = view.inode(file);
       if (!inode) return std::unexpected(inode.error());
       inode->size = blocks * block_size;
@@ -154,6 +157,7 @@ class PoolTestWorld {
   }
   Status remove_file(FileKey file) {
     const auto remove = [=](filesystem::View& view) -> Status {
+      if (auto room = view.space(file.volume, 0); !room) return room;
       if (auto inode = view.inode(file); !inode) return std::unexpected(inode.error());
       view.set_inode(file, Inode{});
       return {};
@@ -166,9 +170,18 @@ class PoolTestWorld {
 
   // ---- orders: each is under way until done or the next recovery ----
   struct Order {
-    enum class Kind { create, snapshot, clone, remove_volume, remove_snapshot, restore } kind;
+    enum class Kind {
+      create,
+      snapshot,
+      clone,
+      remove_volume,
+      remove_snapshot,
+      restore,
+      limits
+    } kind = Kind::create;
     VolumeId about;                // volume or snapshot
     VolumeId back_to;              // of restore
+    std::uint64_t quota = 0;       // of limits
     std::string name;              // of what is made
     std::vector<FileCopies> seen;  // of a snapshot: one of them it shows
     std::optional<Result<VolumeId>> result;
@@ -205,6 +218,11 @@ class PoolTestWorld {
     Order& order = begin(Order::Kind::restore, volume);
     order.back_to = snapshot;
     bench.pool->restore(volume, snapshot, told(order));
+  }
+  void set_limits(VolumeId volume, std::uint64_t quota) {
+    Order& order = begin(Order::Kind::limits, volume);
+    order.quota = quota;
+    bench.pool->set_limits(volume, quota, 0, told(order));
   }
   // May the volume, or snapshot, be changed or named in an order just now?
   bool busy(VolumeId volume) const {
@@ -279,6 +297,9 @@ class PoolTestWorld {
         case Order::Kind::restore:
           seen = order.required || !same(order.about, volumes.at(order.about).files);
           break;
+        case Order::Kind::limits:
+          seen = by_id != nullptr && by_id->quota == order.quota;
+          break;
       }
       ASSERT_TRUE(seen || !order.required)
           << "what was done is undone: order " << static_cast<int>(order.kind);
@@ -333,6 +354,7 @@ class PoolTestWorld {
       ASSERT_EQ(reports[id].name, copy.name);
       ASSERT_EQ(reports[id].kind, copy.kind);
       ASSERT_EQ(reports[id].parent, copy.parent) << copy.name;
+      if (copy.quota != 0) ASSERT_EQ(reports[id].quota, copy.quota) << copy.name;
       ASSERT_TRUE(same(id, copy.files)) << copy.name << ": " << difference_;
     }
   }
@@ -412,7 +434,7 @@ class PoolTestWorld {
         volumes[made].name = order.name;
         break;
       case Order::Kind::snapshot: {
-        VolumeCopy copy{VolumeKind::snapshot, order.about, order.name, {}};
+        VolumeCopy copy{VolumeKind::snapshot, order.about, order.name, {}, 0};
         // Everything before the order is in it, and perhaps some of what came until it was done.
         auto shown = std::ranges::find_if(order.seen.rbegin(), order.seen.rend(),
                                           [&](const FileCopies& f) { return same(made, f); });
@@ -437,6 +459,9 @@ class PoolTestWorld {
         break;
       case Order::Kind::restore:
         volumes.at(order.about).files = volumes.at(order.back_to).files;
+        break;
+      case Order::Kind::limits:
+        volumes.at(order.about).quota = order.quota;
         break;
     }
   }
