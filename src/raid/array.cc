@@ -32,6 +32,7 @@ Array::Impl::Impl(ports::Scheduler& s, Options o, Owner w)
       members(layout.members.size()),
       locks(s) {
   ASSERT(check(layout).has_value());
+  note_bearers();
   for (const Disk& disk : options.disks) {
     if (disk.port != nullptr) {
       devices[disk.id] = std::make_shared<Device>(scheduler, disk, options);

@@ -79,16 +79,36 @@ void Array::Impl::write_everywhere(std::uint64_t block, const Slice& data, ports
     return end(id, fail(ErrorCode::invalid, "not in the fixed blocks of the members"));
   }
   const std::uint64_t version = layout_version;
-  auto join = this->join([self = shared_from_this(), id, version](Status status) {
-    if (status && version != self->layout_version) {
-      status = fail(ErrorCode::busy, "the layout has changed");
+  auto self = shared_from_this();
+  const auto send = [self, block, data](bool bearers, Finish then) {
+    auto join = self->join(std::move(then));
+    for (std::uint32_t member = 0; member < self->layout.members.size(); ++member) {
+      if (self->bearers.contains(self->layout.members[member].disk) != bearers) continue;
+      self->write_member(member, block, {data}, true,
+                         [join](Status status) { join->add(std::move(status)); });
     }
-    if (status) self->unpublished.clear();
-    self->end(id, std::move(status));
+  };
+  // Who was not in sync by the last superblock must not be the only one to bear the next.
+  send(true, [self, send, id, version](Status old) {
+    const auto changed = [self, version] { return version != self->layout_version; };
+    const auto busy = fail(ErrorCode::busy, "the layout has changed");
+    if (!old) return self->end(id, std::move(old));
+    if (changed()) return self->end(id, busy);
+    send(false, [self, id, changed, busy](Status status) {
+      if (status && changed()) status = busy;
+      if (status) {
+        self->unpublished.clear();
+        self->note_bearers();
+      }
+      self->end(id, std::move(status));
+    });
   });
-  for (std::uint32_t member = 0; member < layout.members.size(); ++member) {
-    write_member(member, block, {data}, true,
-                 [join](Status status) { join->add(std::move(status)); });
+}
+
+void Array::Impl::note_bearers() {
+  bearers.clear();
+  for (const Member& member : layout.members) {
+    if (member.state == MemberState::in_sync) bearers.insert(member.disk);
   }
 }
 

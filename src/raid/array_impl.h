@@ -212,6 +212,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   void flush_member(std::uint32_t member, Finish done);
   void mend_torn(Finish done);
   void write_everywhere(std::uint64_t block, const Slice& data, ports::Done<void> done);
+  void note_bearers();
 
   // ---- array_read.cc ----
   struct ReadBatch;
@@ -317,6 +318,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
     std::uint64_t incarnation = 0;
   };
   std::vector<MemberCounters> members;
+  std::set<DiskId> bearers;  // were in sync when the last superblock was written
   std::map<std::uint32_t, Unpublished> unpublished;  // failed, and no superblock says so
   StripeLocks locks;
   std::uint64_t generation = 0;  // of the consistency point under way
