@@ -104,6 +104,7 @@ void register_engine(const std::vector<ports::Disk*>& disks, ReservationKey key,
 }
 
 void unregister_engine(const std::vector<ports::Disk*>& disks, ports::Done<void> done) {
+  if (disks.empty()) return done({});
   auto all = wait_for(disks.size(), std::move(done));
   for (auto* disk : disks) {
     disk->register_key(ReservationKey{}, [all](Result<void>) { all->arrived({}); });

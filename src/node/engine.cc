@@ -52,13 +52,15 @@ void Engine::watch_disks() {
 
 void Engine::make_service(NodeId identity) {
   auto n = identity.value();
+  std::vector<WatchedDisk*> disks;
+  for (const auto& disk : watched_[n]) disks.push_back(disk.get());
   IdentityService::Ports p{
       ports_.scheduler,
       ports_.nvram,
       region_.layout,
       ports_.mirror,
       ports_.network,
-      ports_.disks[n],
+      std::move(disks),
       [this](LabelledPool labelled,
              IdentityService::Journal journal) -> std::unique_ptr<pool::Pool> {
         pool::Pool::Options options;

@@ -53,13 +53,19 @@ class IdentityBench {
     shelf.connect_engine();
     self = node;
     config = std::make_unique<Config>(config_of(node));
+    disks.clear();
+    std::vector<WatchedDisk*> paths;
+    for (ports::Disk* disk : shelf.disks()) {
+      disks.push_back(std::make_unique<WatchedDisk>(scheduler, *disk));
+      paths.push_back(disks.back().get());
+    }
     IdentityService::Ports ports{
         scheduler,
         node == red ? nvram : partner,
         layout,
         mirror,
         network,
-        shelf.disks(),
+        std::move(paths),
         [this](LabelledPool labelled,
                IdentityService::Journal journal) -> std::unique_ptr<pool::Pool> {
           pool::Pool::Options options;
@@ -211,6 +217,7 @@ class IdentityBench {
   std::pair<Durability, LogSequence> mark{Durability::write_through, {}};  // in the mailbox
   std::vector<FromEngine> told;
   pool::Pool* storage = nullptr;
+  std::vector<std::unique_ptr<WatchedDisk>> disks;
   std::unique_ptr<IdentityService> service;
 
  private:

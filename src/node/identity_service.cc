@@ -95,6 +95,15 @@ std::vector<ports::Disk*> IdentityService::usable_disks() const {
   return disks;
 }
 
+// Of those, where nothing more can land.
+std::vector<ports::Disk*> IdentityService::settled_disks() const {
+  auto disks = usable_disks();
+  for (WatchedDisk* disk : ports_.disks) {
+    if (disk->writing()) std::erase(disks, disk);
+  }
+  return disks;
+}
+
 void IdentityService::disk_returned(std::uint8_t index) {
   if (std::erase(order_.absent, index) == 0 || idle()) return;
   log(notice_severity, "disk.usable", ports_.disks[index]->name() + " is fenced again");
@@ -456,10 +465,13 @@ void IdentityService::start_orders() {
         log(notice_severity, std::move(phase), std::move(text));
       },
   };
-  orders_ = std::make_unique<PoolOrders>(
-      PoolOrders::Identity{config_.cluster, identity_, config_.name_of(identity_), ports_.disks,
-                           config_.shelves[identity_.value()].luns},
-      std::move(ports), labelled_);
+  orders_ =
+      std::make_unique<PoolOrders>(PoolOrders::Identity{config_.cluster,
+                                                        identity_,
+                                                        config_.name_of(identity_),
+                                                        {ports_.disks.begin(), ports_.disks.end()},
+                                                        config_.shelves[identity_.value()].luns},
+                                   std::move(ports), labelled_);
   std::vector<SnapshotSchedule> schedules;
   for (const auto& schedule : config_.snapshots) {
     if (schedule.identity == identity_) schedules.push_back(schedule);
@@ -505,13 +517,27 @@ void IdentityService::failed(std::string why) {
   }
   ++attempt_;
   stop_everything();
-  // Not meant to write: not able to.
   phase_ = Phase::unregistering;
-  unregister_engine(usable_disks(), in_this_attempt([this, why](Result<void>) {
-                      phase_ = Phase::idle;
-                      if (!std::exchange(order_, {}).absent.empty()) storage_.reset();
-                      ports_.tell(AssumeFailedFact{identity_, why});
-                    }));
+  settle([this, why] {
+    unregister_engine(usable_disks(),
+                      in_this_attempt([this, why](Result<void>) { given_up(why); }));
+  });
+}
+
+// The next attempt, or the partner's, may not meet a write of this one.
+void IdentityService::settle(const std::function<void()>& then) {
+  for (WatchedDisk* disk : ports_.disks) {
+    if (!disk->writing()) continue;
+    MARK(assume_failed_while_writing);
+    return disk->when_settled(in_this_attempt([this, then] { settle(then); }));
+  }
+  then();
+}
+
+void IdentityService::given_up(const std::string& why) {
+  phase_ = Phase::idle;
+  if (!std::exchange(order_, {}).absent.empty()) storage_.reset();
+  ports_.tell(AssumeFailedFact{identity_, why});
 }
 
 void IdentityService::stop_everything() {
@@ -751,7 +777,8 @@ void IdentityService::unregister() {
   files_.reset();
   logged_.reset();
   storage_->close();
-  unregister_engine(usable_disks(), in_this_attempt([this](Result<void>) {
+  // A write that does not end is aborted with our key by who claims the disk: it stays there.
+  unregister_engine(settled_disks(), in_this_attempt([this](Result<void>) {
                       phase_ = Phase::idle;
                       order_ = {};
                       ports_.tell(ReleasedFact{identity_});

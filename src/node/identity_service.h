@@ -29,6 +29,7 @@
 #include "node/lun_target.h"
 #include "node/pool_disks.h"
 #include "node/pool_orders.h"
+#include "node/watched_disk.h"
 #include "nvlog/replay.h"
 #include "pool/log_replay.h"
 #include "ports/disk.h"
@@ -48,7 +49,7 @@ class IdentityService {
     const nvlog::RegionLayout& layout;
     ports::MirrorLink& mirror;
     ports::Network& network;
-    std::vector<ports::Disk*> disks;  // of this identity
+    std::vector<WatchedDisk*> disks;  // of this identity
     // `journal`: raid::Array::Owner::journal.
     std::function<std::unique_ptr<pool::Pool>(LabelledPool, Journal journal)> make_storage;
     std::function<void(FromEngine)> tell;           // the supervisor
@@ -120,6 +121,7 @@ class IdentityService {
   bool home() const { return identity_ == config_.self; }
   // Without those that the order says are not fenced: they are not to be touched.
   std::vector<ports::Disk*> usable_disks() const;
+  std::vector<ports::Disk*> settled_disks() const;
   template <class F>
   auto in_this_attempt(F f);
   void add_disk(ports::Disk& disk);
@@ -149,6 +151,8 @@ class IdentityService {
   void start_orders();
   void end_orders();
   void failed(std::string why);
+  void settle(const std::function<void()>& then);
+  void given_up(const std::string& why);
   void stop_everything();
 
   void on_consistency_point(const nvlog::LogPosition& position);

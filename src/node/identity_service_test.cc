@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "base/coverage_expect.h"
 #include "node/identity_bench.h"
 
 namespace duet::node {
@@ -185,6 +186,28 @@ TEST(IdentityService, ADiskThatIsNotFencedIsNotTouched) {
   b.service->disk_returned(1);
   b.run();
   EXPECT_EQ(b.shelf.registrations(1), before + 1);
+}
+
+TEST(IdentityService, AFailedAttemptLeavesNoWriteBehind) {
+  EXPECT_MARK(assume_failed_while_writing);
+  Bench b;
+  using simulation::DiskOperation;
+  b.shelf.media[0]->latency = [](DiskOperation what, auto, auto) {
+    return what == DiskOperation::write ? std::optional<Duration>(milliseconds(700)) : std::nullopt;
+  };
+  b.shelf.media[1]->fault = [](DiskOperation what, auto, auto) {
+    return what == DiskOperation::write ? std::optional(ErrorCode::reservation_conflict)
+                                        : std::nullopt;
+  };
+  b.service->assume(b.order(false), false);
+  bool written = false;
+  while (!b.last<AssumeFailedFact>()) {
+    ASSERT_TRUE(b.scheduler.step());
+    written |= b.disks[0]->writing();
+  }
+  EXPECT_TRUE(written);
+  EXPECT_FALSE(b.disks[0]->writing());
+  b.expect_nothing_left();
 }
 
 TEST(IdentityService, WithoutAnyFencedDiskNothingIsServed) {

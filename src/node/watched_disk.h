@@ -1,5 +1,5 @@
-// A disk path that counts what it does: operations, failures, how long they took. Passes everything
-// on unchanged.
+// A disk path that counts what it does: operations, failures, how long they took, and knows which
+// writes have not ended. Passes everything on unchanged.
 #pragma once
 
 #include <algorithm>
@@ -29,6 +29,16 @@ class WatchedDisk final : public ports::Disk {
       : scheduler_(scheduler), disk_(disk) {}
 
   const DiskFigures& figures() const { return *figures_; }
+  // A write that was sent may land until it has ended, whoever waits for it.
+  bool writing() const { return writes_->open > 0; }
+  // When no write is under way, at the latest after the command timeout; never before it returns.
+  void when_settled(std::move_only_function<void()> callback) {
+    if (writing()) {
+      writes_->waiting.push_back(std::move(callback));
+    } else {
+      scheduler_.post(std::move(callback));
+    }
+  }
   // Slowest and mean latency since the call before; zero without an operation.
   std::pair<Duration, Duration> take_latency() {
     auto& f = *figures_;
@@ -53,7 +63,17 @@ class WatchedDisk final : public ports::Disk {
   }
   void write(std::uint64_t offset, std::vector<Slice> data, bool durable,
              ports::Done<void> done) override {
-    disk_.write(offset, std::move(data), durable, watch<void>(std::move(done)));
+    ++writes_->open;
+    disk_.write(offset, std::move(data), durable,
+                watch<void>([&scheduler = scheduler_, writes = writes_,
+                             done = std::move(done)](Result<void> r) mutable {
+                  if (--writes->open == 0) {
+                    for (auto& waiting : std::exchange(writes->waiting, {})) {
+                      scheduler.post(std::move(waiting));
+                    }
+                  }
+                  done(std::move(r));
+                }));
   }
   void flush(ports::Done<void> done) override { disk_.flush(watch<void>(std::move(done))); }
   void register_key(ReservationKey key, ports::Done<void> done) override {
@@ -77,6 +97,11 @@ class WatchedDisk final : public ports::Disk {
   }
 
  private:
+  struct Writes {
+    std::size_t open = 0;
+    std::vector<std::move_only_function<void()>> waiting;
+  };
+
   template <class T>
   ports::Done<T> watch(ports::Done<T> done) {
     return [&scheduler = scheduler_, figures = figures_, since = scheduler_.now(),
@@ -97,6 +122,7 @@ class WatchedDisk final : public ports::Disk {
   ports::Scheduler& scheduler_;
   ports::Disk& disk_;
   std::shared_ptr<DiskFigures> figures_ = std::make_shared<DiskFigures>();
+  std::shared_ptr<Writes> writes_ = std::make_shared<Writes>();
 };
 
 }  // namespace duet::node

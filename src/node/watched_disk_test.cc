@@ -26,6 +26,29 @@ TEST(WatchedDisk, CountsAndTimesWhatItPassesOn) {
   EXPECT_EQ(disk.take_latency(), std::pair(Duration{}, Duration{}));
 }
 
+TEST(WatchedDisk, KnowsWhenNoWriteIsUnderWay) {
+  simulation::SimulatedScheduler scheduler;
+  TestShelf shelf(scheduler, NodeId(1));
+  WatchedDisk disk(scheduler, *shelf.disks()[0]);
+  shelf.media[0]->fault = [](auto...) { return std::optional(ErrorCode::io_error); };
+  const Slice zeros = make_buffer(4096).slice();
+  int ended = 0, settled = 0;
+  for (int i = 0; i < 2; ++i) disk.write(0, {zeros}, false, [&](Result<void>) { ++ended; });
+  for (int i = 0; i < 2; ++i) {
+    disk.when_settled([&] {
+      EXPECT_EQ(ended, 2);
+      ++settled;
+    });
+  }
+  EXPECT_TRUE(disk.writing());
+  while (settled < 2) ASSERT_TRUE(scheduler.step());
+  EXPECT_FALSE(disk.writing());
+  disk.when_settled([&] { ++settled; });
+  EXPECT_EQ(settled, 2);
+  ASSERT_TRUE(scheduler.step());
+  EXPECT_EQ(settled, 3);
+}
+
 TEST(WatchedDisk, AFailureCountsButBeingFencedIsNoFaultOfThePath) {
   simulation::SimulatedScheduler scheduler;
   TestShelf shelf(scheduler, NodeId(1));
