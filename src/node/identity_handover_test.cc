@@ -40,6 +40,7 @@ TEST(Prepare, ReadsAheadWritesNothingAndIsUsedByTheAssumption) {
   auto owners_config = std::move(b.config);
   auto* owners_storage = b.storage;
   auto owners_paths = std::move(b.shelf.engine);
+  auto owners_disks = std::move(b.disks);
   b.start_engine(blue);
   b.service->prepare();
   b.run();
@@ -64,6 +65,7 @@ TEST(Prepare, WhatChangedSinceIsReadAgain) {
   auto waiting = std::move(b.service);
   auto waiting_config = std::move(b.config);
   auto paths = std::move(b.shelf.engine);
+  auto disks = std::move(b.disks);
   auto* prepared_storage = b.storage;
   // The owner goes on: a new LUN, data in its last consistency point, and data in its log only.
   b.start_engine(red);
@@ -80,6 +82,7 @@ TEST(Prepare, WhatChangedSinceIsReadAgain) {
   }
   b.service = std::move(waiting);
   b.config = std::move(waiting_config);
+  b.disks = std::move(disks);
   b.shelf.engine = std::move(paths);
   b.self = blue;
   b.storage = prepared_storage;
