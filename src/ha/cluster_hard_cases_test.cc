@@ -298,6 +298,25 @@ TEST_P(HardCase, nobody_asks_a_partner_that_is_no_better) {
   EXPECT_CLEAN(c);
 }
 
+TEST_P(HardCase, a_registration_that_arrives_after_the_fence_is_taken_away) {
+  EXPECT_MARK(hold_takes_a_late_key_away);
+  Cluster c(options());
+  start(c);
+  c.panic_engine(red);
+  ASSERT_TRUE(c.run_until([&] { return c.state(red) == NodeState::mbwait; }, seconds(10)))
+      << c.describe() << c.history();
+  const Nexus engine{red, true};
+  ClusterDisk::Effects effects;
+  ASSERT_TRUE(c.disk({red, 3}).execute(engine, RegisterKey{ReservationKey(0x1234)}, effects));
+  ASSERT_TRUE(c.run_until([&] { return !c.disk({red, 3}).registered(engine); }, seconds(4)))
+      << c.describe() << c.history();
+  EXPECT_TRUE(c.serves(blue, red));
+  c.order(blue, OperatorVerb::giveback, red);
+  ASSERT_TRUE(c.run_until([&] { return both_mirrored(c); }, seconds(10)))
+      << c.describe() << c.history();
+  EXPECT_CLEAN(c);
+}
+
 TEST_P(HardCase, a_node_that_lost_its_disks_is_taken_over) {
   Cluster c(options());
   start(c);

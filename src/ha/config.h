@@ -59,6 +59,7 @@ inline constexpr Duration window_wait = seconds(1);      // for MirrorWindowClos
 inline constexpr Duration look_wait = seconds(3);        // for LogChecked
 inline constexpr Duration backoff = seconds(1);          // between attempts of a takeover
 inline constexpr Duration assume_retry = milliseconds(500);  // after AssumeFailed
+inline constexpr Duration late_key_look = seconds(3);  // at the registrations of disks taken over
 inline constexpr Duration io_retry = milliseconds(50);
 inline constexpr Duration keeper_retry = milliseconds(2);     // another mailbox write is under way
 inline constexpr Duration unknown_retry = milliseconds(500);  // reading an unknown mailbox

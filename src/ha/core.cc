@@ -60,7 +60,7 @@ void Core::notice_gap(Output& out) {
     world_.lease(identity).pause();
     for (std::uint8_t i = 0; i < world_.config.mailbox_disks_of(identity); ++i) {
       if (contains(world_.absent(identity), i)) continue;
-      verifier_.verify({identity, i}, hold_type(identity), world_, out);
+      verifier_.verify({identity, i}, hold_of(identity), world_, out);
     }
   }
 }
@@ -149,7 +149,7 @@ void Core::on(const DiskConnection& event, Output& out) {
   if (!started_ || ending_) return;
   auto identity = event.disk.identity;
   if (holds(identity) && !contains(world_.absent(identity), event.disk.index)) {
-    verifier_.verify(event.disk, hold_type(identity), world_, out);
+    verifier_.verify(event.disk, hold_of(identity), world_, out);
   }
   if (identity == world_.partner()) partner_disk_came_ = true;
 }
@@ -164,7 +164,7 @@ void Core::on(const DiskAttention& event, Output& out) {
     case ports::Attention::reservations_preempted:
     case ports::Attention::reservations_released:
     case ports::Attention::registrations_preempted:
-      verifier_.verify(event.disk, hold_type(identity), world_, out);
+      verifier_.verify(event.disk, hold_of(identity), world_, out);
       break;
     case ports::Attention::capacity_changed:
     case ports::Attention::other:
@@ -308,6 +308,33 @@ bool Core::listening() const {
   return !takeover_.against_partner() || giveback_.letting_go();
 }
 
+HoldVerifier::Hold Core::hold_of(NodeId identity) const {
+  return {hold_type(identity),
+          identity == world_.partner() && takeover_.serving() && !giveback_.letting_go()};
+}
+
+// A registration that the partner sent before it was fenced may arrive after: its path may be slow.
+void Core::look_for_late_keys(Output& out) {
+  auto identity = world_.partner();
+  if (!hold_of(identity).alone) {
+    late_keys_at_ = never;
+    return;
+  }
+  if (late_keys_at_ > out.now()) {
+    late_keys_at_ = std::min(late_keys_at_, out.now() + late_key_look);
+    return;
+  }
+  late_keys_at_ = out.now() + late_key_look;
+  for (std::uint8_t i = 0; i < world_.config.disks(identity); ++i) {
+    DiskRef disk{identity, i};
+    if (!world_.connected[identity.value()][i] || contains(world_.absent(identity), i) ||
+        verifier_.verifying(disk)) {
+      continue;
+    }
+    verifier_.verify(disk, hold_of(identity), world_, out);
+  }
+}
+
 ReservationType Core::hold_type(NodeId identity) const {
   bool exclusive = identity == world_.partner() && giveback_.idle();
   return exclusive ? ReservationType::exclusive_access_registrants_only
@@ -346,6 +373,7 @@ bool Core::settle_once(Output& out) {
     }
   }
   if (listening()) world_.watch.on_time(out);
+  look_for_late_keys(out);
   verifier_.advance(world_, held(), out);
   labels_.on_time(world_.connected, world_.places, out);
   fence_returned(out);
@@ -441,12 +469,12 @@ void Core::publish(Output& out) {
 }
 
 void Core::arm_timer(Output& out) {
-  Instant next =
-      std::min({read_state_at_, beat_at_, status_at_, boot_.next_time(), leftovers_.next_time(),
-                takeover_.next_time(), giveback_.next_time(out.now()), departure_.next_time(),
-                durability_.next_time(), verifier_.next_time(), labels_.next_time(),
-                returned_.next_time(), mirror_.next_time(), health_.next_time(),
-                halting_ ? halting_->retry : never, unwell_since_ ? go_at_ : never});
+  Instant next = std::min({read_state_at_, beat_at_, status_at_, late_keys_at_, boot_.next_time(),
+                           leftovers_.next_time(), takeover_.next_time(),
+                           giveback_.next_time(out.now()), departure_.next_time(),
+                           durability_.next_time(), verifier_.next_time(), labels_.next_time(),
+                           returned_.next_time(), mirror_.next_time(), health_.next_time(),
+                           halting_ ? halting_->retry : never, unwell_since_ ? go_at_ : never});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
   if (listening()) next = std::min(next, world_.watch.next_time());
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {

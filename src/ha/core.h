@@ -135,6 +135,8 @@ class Core {
   std::array<bool, 3> served() const;
   void fence_returned(Output& out);
   ports::ReservationType hold_type(NodeId identity) const;
+  HoldVerifier::Hold hold_of(NodeId identity) const;
+  void look_for_late_keys(Output& out);
   NodeState state() const;
   Reason reason() const;
 
@@ -162,6 +164,7 @@ class Core {
   Instant read_state_at_ = never;
   Instant beat_at_ = never;
   Instant status_at_ = never;
+  Instant late_keys_at_ = never;
   Instant armed_ = never;
   std::optional<Instant> dead_since_;
   std::optional<Instant> unwell_since_;  // we cannot serve and the partner could

@@ -23,6 +23,18 @@ bool contains(const ports::RegisteredKeys& keys, ReservationKey key) {
   return std::ranges::find(keys.keys, key) != keys.keys.end();
 }
 
+// Each key once: any number of nexuses may have registered it.
+template <class Wanted>
+std::vector<DiskOperation> take_away(const FenceRules& rules, const ports::RegisteredKeys& keys,
+                                     ReservationType type, const Wanted& wanted) {
+  std::vector<DiskOperation> operations;
+  for (auto key = keys.keys.begin(); key != keys.keys.end(); ++key) {
+    if (!wanted(*key) || std::find(keys.keys.begin(), key, *key) != key) continue;
+    operations.emplace_back(Preempt{rules.key, *key, type, true});
+  }
+  return operations;
+}
+
 // A key of our supervisor on a disk that is not ours has nothing to do there (B8).
 FenceDecision decide_release(const FenceRules& rules, const ports::RegisteredKeys& keys,
                              const ports::ReservationState& held) {
@@ -37,14 +49,22 @@ FenceDecision decide_release(const FenceRules& rules, const ports::RegisteredKey
   return std::vector<DiskOperation>{Preempt{held.holder, held.holder, shared, false}};
 }
 
-// Another's registration beside our reservation is not our loss yet: a partner that takes over
-// registers first, and to remove its key would be to fight back (B4). One that was left behind by a
-// node that died there writes nothing: who writes has verified its reservation, and the next claim
-// or fence removes every key.
+// Another's registration beside the reservation of our own disk is not our loss yet: a partner that
+// takes over registers first, and to remove its key would be to fight back (B4). On a disk that we
+// took over, nobody registers before we have let go: what is there came late, from before the
+// fence.
 FenceDecision decide_hold(const FenceRules& rules, const ports::RegisteredKeys& keys,
                           const ports::ReservationState& held) {
   bool ours = contains(keys, rules.key);
-  if (ours && held.reserved && held.holder == rules.key) return FenceDone{};
+  if (ours && held.reserved && held.holder == rules.key) {
+    if (!rules.alone) return FenceDone{};
+    auto late = take_away(rules, keys, held.type, [&](ReservationKey key) {
+      return !disk::belongs_to(key, rules.self, rules.cluster);
+    });
+    if (late.empty()) return FenceDone{};
+    MARK(hold_takes_a_late_key_away);
+    return late;
+  }
   if (held.reserved) return FenceLost{};
   if (ours) return std::vector<DiskOperation>{Reserve{rules.key, rules.type}};
   // Without APTPL a disk forgets everything with its power. Nobody else came: it is still ours.
@@ -74,15 +94,10 @@ FenceDecision decide_take(const FenceRules& rules, const ports::RegisteredKeys& 
   } else if (held.type != rules.type) {
     operations.emplace_back(Preempt{rules.key, rules.key, rules.type, false});
   }
-  std::vector<ReservationKey> others;
-  for (auto key : keys.keys) {
-    if (key == rules.key || key == rules.engine_key) continue;
-    if (held.reserved && key == held.holder) continue;
-    if (std::ranges::find(others, key) == others.end()) others.push_back(key);
-  }
-  for (auto key : others) {
-    operations.emplace_back(Preempt{rules.key, key, rules.type, true});
-  }
+  auto others = take_away(rules, keys, rules.type, [&](ReservationKey key) {
+    return key != rules.key && key != rules.engine_key && !(held.reserved && key == held.holder);
+  });
+  std::ranges::move(others, std::back_inserter(operations));
   if (operations.empty()) return FenceDone{};
   return operations;
 }

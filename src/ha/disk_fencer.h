@@ -29,6 +29,7 @@ struct FenceRules {
   ReservationKey key;         // supervisor's, of this boot
   ReservationKey engine_key;  // our engine's, of this boot: left alone
   ports::ReservationType type{};
+  bool alone = false;  // hold: the partner's registrations are taken away (takeover.md T9)
 };
 
 struct FenceDone {

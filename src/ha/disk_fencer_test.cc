@@ -71,6 +71,7 @@ TEST(decide_fence, table) {
     ReservationState reservation;
     bool registered;
     std::string expected;
+    bool alone = false;
   };
   const std::vector<Row> rows = {
       // claim
@@ -120,10 +121,22 @@ TEST(decide_fence, table) {
       {FenceMode::hold, {theirs}, free_disk, false, "lost"},
       {FenceMode::hold, {theirs}, held(theirs, ea), false, "lost"},
       {FenceMode::hold, {mine, theirs}, held(theirs, ea), false, "lost"},
+      // hold, and nobody else
+      {FenceMode::hold, {mine, my_engine}, held(mine, ea), false, "done", true},
+      {FenceMode::hold,
+       {mine, their_engine, their_engine},
+       held(mine, ea),
+       false,
+       "abort-ea",
+       true},
+      {FenceMode::hold, {mine, theirs, stranger}, held(mine, we), false, "abort-we abort-we", true},
+      {FenceMode::hold, {mine, theirs}, held(theirs, ea), false, "lost", true},
   };
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto& row = rows[i];
-    EXPECT_EQ(words(decide_fence(rules(row.mode), {1, row.keys}, row.reservation, row.registered)),
+    auto asked = rules(row.mode);
+    asked.alone = row.alone;
+    EXPECT_EQ(words(decide_fence(asked, {1, row.keys}, row.reservation, row.registered)),
               row.expected)
         << "row " << i;
   }

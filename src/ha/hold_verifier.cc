@@ -6,12 +6,12 @@
 
 namespace duet::ha {
 
-void HoldVerifier::verify(DiskRef disk, ports::ReservationType type, const World& world,
-                          Output& out) {
+void HoldVerifier::verify(DiskRef disk, Hold hold, const World& world, Output& out) {
   // What is being read may be older than the reason for asking.
   running_.erase(disk);
-  auto [entry, added] =
-      running_.emplace(disk, Check{DiskFencer(world.rules(FenceMode::hold, type), disk), type});
+  auto rules = world.rules(FenceMode::hold, hold.type);
+  rules.alone = hold.alone;
+  auto [entry, added] = running_.emplace(disk, Check{DiskFencer(rules, disk), hold});
   entry->second.fencer.start(out);
 }
 
@@ -23,7 +23,7 @@ bool HoldVerifier::on_completed(const DiskCompleted& event, Output& out) {
 void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) {
   for (auto it = running_.begin(); it != running_.end();) {
     auto& fencer = it->second.fencer;
-    auto type = it->second.type;
+    auto hold = it->second.hold;
     fencer.on_time(out);
     auto outcome = fencer.outcome();
     if (outcome == DiskFencer::Outcome::running) {
@@ -46,7 +46,7 @@ void HoldVerifier::advance(World& world, std::array<bool, 3> held, Output& out) 
     }
     if (outcome == DiskFencer::Outcome::failed && held[disk.identity.value()]) {
       MARK(hold_unreadable);
-      verify(disk, type, world, out);
+      verify(disk, hold, world, out);
       return;
     }
   }
