@@ -341,6 +341,13 @@ void Cluster::perform(Node& node, const Action& action) {
             }
             it->second.absent.erase(a.disk.index);
           },
+          [&](const CollectDump& a) {
+            auto ref = a.disk;
+            at_engine(node, random(Duration(20000), milliseconds(2)), [this, &node, ref] {
+              deliver(node, DumpCollection{.disk = ref, .over = true});
+            });
+          },
+          [](const CancelCollect&) {},
           [&](const ReleaseIdentity& a) { release(node, a.identity); },
           [&](const PrepareIdentity& a) { prepare(node, a.identity); },
           [&](const KeepHealthRecords&) {},

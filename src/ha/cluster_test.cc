@@ -409,6 +409,11 @@ TEST(Core, stray_events_in_every_state) {
       IdentityReleased{red},
       ReleaseFailed{blue, "stray"},
       EngineFenced{NodeId(9)},
+      DiskNeeded{{NodeId(9), 0}},
+      DiskNeeded{{red, 200}},
+      DiskNeeded{{blue, 1}},
+      DumpCollection{{NodeId(0), 0}, 1, 2, false},
+      DumpCollection{{blue, 255}, 1, 2, true},
       DurabilityWanted{NodeId(0), Durability::local, LogSequence(1)},
       OperatorRequest{
           .request = 1, .verb = OperatorVerb::giveback, .node = NodeId(200), .force = true},

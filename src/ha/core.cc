@@ -286,6 +286,10 @@ void Core::on(const EngineFenced& event, Output&) {
   }
 }
 
+void Core::on(const DiskNeeded&, Output&) {}
+
+void Core::on(const DumpCollection&, Output&) {}
+
 // ---- what follows ----
 
 bool Core::holds(NodeId identity) const {

@@ -87,6 +87,8 @@ class Core {
   void on(const HandOverFailed& event, Output& out);
   void on(const DurabilityWanted& event, Output& out);
   void on(const EngineFenced& event, Output& out);
+  void on(const DiskNeeded& event, Output& out);
+  void on(const DumpCollection& event, Output& out);
   void on(const HealthChanged& event, Output& out);
   void on(const OperatorRequest& event, Output& out);
 

@@ -272,6 +272,9 @@ class Driver {
         break;
       case 13:
         if (byte() % 16 == 0) give(EngineFenced{node()});
+        if (byte() % 4 == 0) give(DiskNeeded{{node(), byte()}});
+        if (byte() % 4 == 0)
+          give(DumpCollection{{node(), byte()}, byte(), byte(), byte() % 2 == 0});
         break;
       case 14:
         give(OperatorRequest{.request = byte(),

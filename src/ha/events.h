@@ -175,6 +175,19 @@ struct DurabilityWanted {
 struct HealthChanged {
   HealthRecord record;
 };
+// RAID of an identity that is served needs a disk that it is served without, for the disk may carry
+// a dump: redundancy beats the dump (docs/protocols/coredump.md). DiskReturned answers: the disk is
+// fenced, and its header is inactive.
+struct DiskNeeded {
+  DiskRef disk;
+};
+// Of the dump that CollectDump named: now and then, and once `over`, when it is saved or dropped,
+// or was cancelled.
+struct DumpCollection {
+  DiskRef disk;
+  std::uint64_t bytes_done = 0, bytes_total = 0;  // of the raw dump; total 0: not known
+  bool over = false;
+};
 struct EngineFenced {  // the engine met a reservation conflict on a disk of this identity
   NodeId identity;
 };
@@ -184,7 +197,7 @@ using Event =
                  PartnerStateRead, MessageArrived, EngineReady, EngineEnded, MirrorWindowClosed,
                  LogChecked, IdentityAssumed, AssumeFailed, IdentityReleased, ReleaseFailed,
                  IdentityPrepared, IdentityHandedOver, HandOverFailed, DurabilityWanted,
-                 EngineFenced, HealthChanged, OperatorRequest>;
+                 EngineFenced, DiskNeeded, DumpCollection, HealthChanged, OperatorRequest>;
 
 // ---- actions ----
 
@@ -260,6 +273,17 @@ struct AssumeIdentity {
 struct DiskReturned {
   DiskRef disk;
 };
+// The disk is ours and carries a dump, completed or aborted, of an identity that is served:
+// DumpCollection answers, now and then and once `over`; before that the engine writes the header
+// inactive, unless it is cancelled. From DiskReturned on the disk is the engine's: when RAID needs
+// it meanwhile, the engine ends the collection, writes inactive, and only then RAID writes.
+struct CollectDump {
+  DiskRef disk;
+};
+// Leave the dump as it is, header included. `over` follows if it was collected.
+struct CancelCollect {
+  DiskRef disk;
+};
 // Stop serving: refuse new commands in a way that initiators retry, drain, final consistency point,
 // close the pool, unregister, take target and addresses down.
 struct ReleaseIdentity {
@@ -320,9 +344,10 @@ struct EndBoot {
 using Action =
     std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState, SendMessage,
                  RenewLease, StartEngine, StopEngine, DialMirror, HangUpMirror, OpenMirrorWindow,
-                 CloseMirrorWindow, CheckLog, AssumeIdentity, DiskReturned, ReleaseIdentity,
-                 PrepareIdentity, DropPrepared, HandOverIdentity, CancelHandOver, GrantDurability,
-                 PartnerFenced, KeepHealthRecords, OperatorAnswer, LogEvent, EndBoot>;
+                 CloseMirrorWindow, CheckLog, AssumeIdentity, DiskReturned, CollectDump,
+                 CancelCollect, ReleaseIdentity, PrepareIdentity, DropPrepared, HandOverIdentity,
+                 CancelHandOver, GrantDurability, PartnerFenced, KeepHealthRecords, OperatorAnswer,
+                 LogEvent, EndBoot>;
 using Actions = std::vector<Action>;
 
 }  // namespace duet::ha

@@ -193,6 +193,13 @@ void Engine::order(const DiskReturnedNote& o) {
   service(o.identity)->disk_returned(o.index);
 }
 
+// The raw dump stays on its disk.
+void Engine::order(const CollectDumpOrder& o) {
+  tell(DumpCollectionFact{.identity = o.identity, .index = o.index, .over = true});
+}
+
+void Engine::order(const CancelCollectOrder&) {}
+
 void Engine::order(const ReleaseOrder& o) {
   service(o.identity)->release();
 }

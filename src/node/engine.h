@@ -61,6 +61,8 @@ class Engine {
   void order(const CheckLogOrder& o);
   void order(const AssumeOrder& o);
   void order(const DiskReturnedNote& o);
+  void order(const CollectDumpOrder& o);
+  void order(const CancelCollectOrder& o);
   void order(const ReleaseOrder& o);
   void order(const PrepareOrder& o);
   void order(const DropPreparedOrder& o);

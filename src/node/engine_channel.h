@@ -89,6 +89,22 @@ struct DiskReturnedNote {  // an absent disk is fenced now
     a(identity), a(index);
   }
 };
+struct CollectDumpOrder {  // ha::CollectDump
+  NodeId identity;
+  std::uint8_t index = 0;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(index);
+  }
+};
+struct CancelCollectOrder {
+  NodeId identity;
+  std::uint8_t index = 0;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(index);
+  }
+};
 using ReleaseOrder = OfIdentity<struct ReleaseOrderTag>;
 using PrepareOrder = OfIdentity<struct PrepareOrderTag>;
 using DropPreparedOrder = OfIdentity<struct DropPreparedOrderTag>;
@@ -158,7 +174,8 @@ using ToEngine =
     std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
                  ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
                  GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder,
-                 KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk>;
+                 KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk, CollectDumpOrder,
+                 CancelCollectOrder>;
 
 // ---- engine to supervisor ----
 
@@ -252,6 +269,24 @@ struct DurabilityWantedFact {
   }
 };
 using FencedFact = OfIdentity<struct FencedFactTag>;
+struct DiskNeededFact {  // ha::DiskNeeded
+  NodeId identity;
+  std::uint8_t index = 0;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(index);
+  }
+};
+struct DumpCollectionFact {  // ha::DumpCollection
+  NodeId identity;
+  std::uint8_t index = 0;
+  std::uint64_t bytes_done = 0, bytes_total = 0;
+  bool over = false;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(index), a(bytes_done), a(bytes_total), a(over);
+  }
+};
 struct LunAnswer {  // to LunCreateOrder, LunDeleteOrder, LunListOrder
   std::uint64_t request = 0;
   bool ok = false;
@@ -327,9 +362,10 @@ struct LogFact {              // for `duet events`
   }
 };
 
-using FromEngine = std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact,
-                                ReleasedFact, ReleaseFailedFact, PreparedFact, HandedOverFact,
-                                HandOverFailedFact, DurabilityWantedFact, FencedFact, LunAnswer,
-                                EngineReport, LogFact, HealthKeptFact, LogCheckedFact, PoolAnswer>;
+using FromEngine =
+    std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact, ReleasedFact,
+                 ReleaseFailedFact, PreparedFact, HandedOverFact, HandOverFailedFact,
+                 DurabilityWantedFact, FencedFact, LunAnswer, EngineReport, LogFact, HealthKeptFact,
+                 LogCheckedFact, PoolAnswer, DiskNeededFact, DumpCollectionFact>;
 
 }  // namespace duet::node

@@ -59,6 +59,12 @@ ha::Event core_event(const DurabilityWantedFact& f) {
 ha::Event core_event(const FencedFact& f) {
   return ha::EngineFenced{f.identity};
 }
+ha::Event core_event(const DiskNeededFact& f) {
+  return ha::DiskNeeded{{f.identity, f.index}};
+}
+ha::Event core_event(const DumpCollectionFact& f) {
+  return ha::DumpCollection{{f.identity, f.index}, f.bytes_done, f.bytes_total, f.over};
+}
 
 ha::Config core_config(const Config& config) {
   ha::Config c;
@@ -333,6 +339,12 @@ void Supervisor::perform(ha::AssumeIdentity& a) {
 }
 void Supervisor::perform(ha::DiskReturned& a) {
   to_engine(DiskReturnedNote{a.disk.identity, a.disk.index});
+}
+void Supervisor::perform(ha::CollectDump& a) {
+  to_engine(CollectDumpOrder{a.disk.identity, a.disk.index});
+}
+void Supervisor::perform(ha::CancelCollect& a) {
+  to_engine(CancelCollectOrder{a.disk.identity, a.disk.index});
 }
 void Supervisor::perform(ha::ReleaseIdentity& a) {
   to_engine(ReleaseOrder{a.identity});

@@ -109,6 +109,8 @@ class Supervisor {
   void perform(ha::CheckLog& action);
   void perform(ha::AssumeIdentity& action);
   void perform(ha::DiskReturned& action);
+  void perform(ha::CollectDump& action);
+  void perform(ha::CancelCollect& action);
   void perform(ha::ReleaseIdentity& action);
   void perform(ha::PrepareIdentity& action);
   void perform(ha::DropPrepared& action);
