@@ -201,9 +201,11 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
          "[VOLUME] NAME", 1, 2);
   change(snapshot, "clone", "a volume NEWNAME that begins as the snapshot", snapshot_clone,
          "[VOLUME] NAME NEWNAME", 2, 3);
-  change(snapshot, "restore", "the volume and its LUNs become what its newest snapshot shows",
-         snapshot_restore, "[VOLUME] NAME", 1, 2)
-      ->add_flag("--force", a.force, "also while a client may use the LUNs: takes them from it");
+  auto* back =
+      change(snapshot, "restore", "the volume and its LUNs become what its newest snapshot shows",
+             snapshot_restore, "[VOLUME] NAME", 1, 2);
+  back->add_flag("--force", a.force, "also while a client may use the LUNs: takes them from it");
+  back->add_option("--lun", a.lun, "only this LUN, and from any snapshot");
   change(lun, "clone", "a LUN that begins as LUN was in SNAPSHOT", lun_clone,
          "LUN SNAPSHOT NEWNAME", 3, 3);
 

@@ -305,8 +305,13 @@ void PoolOrders::restore(const admin::PoolOrder& order, Done done) {
   std::string names;
   for (const auto& lun : ports_.pool.luns()) {
     if (ports_.pool.volume_of(lun.number) != volume->id) continue;
+    if (!order.lun.empty() && lun.name != order.lun) continue;
     luns.push_back(lun.number);
     names += (names.empty() ? "" : ", ") + lun.name;
+  }
+  if (!order.lun.empty() && luns.empty()) {
+    return answer(done, fail(ErrorCode::not_found, "volume " + volume->name + " has no LUN '" +
+                                                       order.lun + "': see `duet lun list`"));
   }
   const std::string user = luns.empty() || order.force ? std::string() : ports_.lun_user();
   if (!user.empty()) {
@@ -321,8 +326,11 @@ void PoolOrders::restore(const admin::PoolOrder& order, Done done) {
     for (const auto& lun : ports_.pool.luns()) ports_.lun_made(lun.number);
     (*told)(std::move(result));
   };
-  auto withdrawn = [this, alive = alive_, ended, volume = volume->id, snapshot = snapshot->id] {
-    if (*alive) ports_.pool.restore(volume, snapshot, ended);
+  auto withdrawn = [this, alive = alive_, ended, one = !order.lun.empty(), luns,
+                    volume = volume->id, snapshot = snapshot->id] {
+    if (!*alive) return;
+    if (one) return ports_.pool.restore_lun(luns[0], snapshot, ended);
+    ports_.pool.restore(volume, snapshot, ended);
   };
   if (auto begun = ports_.withdraw_luns(luns, withdrawn); !begun) {
     (*told)(std::unexpected(begun.error()));

@@ -283,6 +283,25 @@ TEST_F(PoolOrdersTest, LunsInUseAreNotTakenBackUnlessByForce) {
   EXPECT_EQ(b.remove("data"), "") << "and may be deleted";
 }
 
+TEST_F(PoolOrdersTest, OneLunGoesBackAlone) {
+  ASSERT_TRUE(b.client().write(0, 'a')->good());
+  ASSERT_EQ(change(with(PoolVerb::snapshot_create, "", "", "then")), "");
+  ASSERT_EQ(change(with(PoolVerb::snapshot_create, "", "", "later")), "");
+  ASSERT_TRUE(b.client().write(0, 'b')->good());
+  auto back = with(PoolVerb::snapshot_restore, "", "then");
+  back.lun = "nothing";
+  EXPECT_TRUE(says(change(back), "no LUN 'nothing'"));
+  back.lun = "data";
+  back.force = true;
+  EXPECT_EQ(change(back), "") << "not the newest snapshot";
+  std::optional<Result<std::vector<Slice>>> content;
+  b.storage->read(LunNumber(0), 0, 512, [&](auto r) { content = std::move(r); });
+  b.run(seconds(1));
+  ASSERT_TRUE(content && *content);
+  EXPECT_EQ((**content)[0].bytes[0], std::byte{'a'});
+  EXPECT_TRUE(b.client().write(0, 'c')->good()) << "it is served again";
+}
+
 TEST_F(PoolOrdersTest, CheckAndScrubSayHowTheyEnded) {
   EXPECT_EQ(status().check.last, "");
   auto check = with(PoolVerb::check, "");

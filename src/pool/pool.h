@@ -175,6 +175,10 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   // The volume becomes what its newest snapshot shows, its LUNs too: those made since go, those
   // deleted since come back. Everything since is gone. Requires: nobody uses its LUNs.
   void restore(VolumeId volume, VolumeId snapshot, ports::Done<void> done);
+  // The LUN becomes what a snapshot of its volume shows, in place; nothing else changes. In the
+  // background; offline until it is done, and if that fails, until it has been done again.
+  // Requires: nobody uses the LUN.
+  void restore_lun(LunNumber lun, VolumeId snapshot, ports::Done<void> done);
   void set_limits(VolumeId volume, std::uint64_t quota, std::uint64_t reservation,
                   ports::Done<void> done);  // bytes
 
@@ -209,6 +213,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   struct Reading;
   struct Running;
   struct Restore;
+  struct LunRestore;
   struct Lun {
     LunInfo info;
     std::shared_ptr<File> file;
@@ -277,6 +282,17 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   Status take_back(Flush& flush, const Restore& restore);
   Result<std::map<LunNumber, Lun>> returning_luns(const Restore& restore) const;
   void take_luns_back(const Restore& restore, std::map<LunNumber, Lun> returning);
+  Result<std::uint64_t> next_difference(const TreeRoot& a, const TreeRoot& b, std::uint64_t from,
+                                        std::uint64_t end);
+  static bool still_open(LunRestore& restore);
+  Status take_offline(Flush& flush, LunRestore& restore, const Inode& shown);
+  Lun* restored(const LunRestore& restore);
+  void find_differences(const std::shared_ptr<LunRestore>& restore);
+  void read_differences(const std::shared_ptr<LunRestore>& restore);
+  void copy_differences(const std::shared_ptr<LunRestore>& restore, const OwnedBuffer& buffer,
+                        int refusals);
+  void bring_online(const std::shared_ptr<LunRestore>& restore);
+  void end_restore(const std::shared_ptr<LunRestore>& restore, Status status);
 
   // space
   struct Kept {                // blocks that only this volume may have
@@ -362,6 +378,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
   std::map<LunNumber, Lun> luns_;
   std::map<LunNumber, Lun> coming_luns_;  // of the consistency point under way
   std::vector<LunNumber> going_luns_;     // the same
+  std::set<LunNumber> restoring_;
   std::vector<Zombie> zombies_;
   std::uint64_t luns_created_ = 0;
   std::uint64_t next_inode_ = 16;  // of the pool's own files

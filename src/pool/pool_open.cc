@@ -512,6 +512,7 @@ void Pool::forget() {
   luns_.clear();
   coming_luns_.clear();
   going_luns_.clear();
+  restoring_.clear();
   zombies_.clear();
   dirty_cost_ = dirty_blocks_ = flushing_blocks_ = 0;
   waiting_.clear();
