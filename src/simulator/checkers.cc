@@ -319,7 +319,9 @@ void Checkers::look_at_progress(NodeId node) {
   const auto structure = interconnect::decode_state_structure(world_.node(node).published_state());
   if (!structure) return;
   if (structure->progress == seen.progress && structure->nonce == seen.nonce) return;
-  seen = {structure->progress, structure->nonce, world_.now()};
+  seen.progress = structure->progress;
+  seen.nonce = structure->nonce;
+  seen.progressed = world_.now();
 }
 
 void Checkers::look_at_service(Identity& identity) {
