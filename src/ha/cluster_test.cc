@@ -409,6 +409,8 @@ TEST(Core, stray_events_in_every_state) {
       IdentityReleased{red},
       ReleaseFailed{blue, "stray"},
       EngineFenced{NodeId(9)},
+      DumpChanged{false},
+      DumpChanged{true},
       DiskNeeded{{NodeId(9), 0}},
       DiskNeeded{{red, 200}},
       DiskNeeded{{blue, 1}},

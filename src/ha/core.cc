@@ -208,8 +208,19 @@ void Core::on(const EngineEnded& event, Output& out) {
                 .why = Reason::engine_failed,
                 .reboot = true,
                 .engine_ended = true,
+                .dumped = event.dumped,
                 .text = "engine panic: " + event.how},
                false, out);
+}
+
+void Core::on(const DumpChanged& event, Output&) {
+  if (!ending_ || !ending_->dumped) return;
+  ++world_.progress;
+  if (event.over) {
+    ending_->dumped = false;
+  } else {
+    ending_->shown = NodeState::dumping;
+  }
 }
 
 void Core::on(const MirrorWindowClosed&, Output& out) {
@@ -484,7 +495,7 @@ void Core::arm_timer(Output& out) {
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {
     next = std::min(next, takeover_.retry_at());
   }
-  if (ending_) next = std::min(beat_at_, ending_->until);
+  if (ending_) next = ending_->dumped ? beat_at_ : std::min(beat_at_, ending_->until);
   // What is due and did not happen waits for something else: look again soon, but do not spin.
   if (next <= out.now()) next = out.now() + keeper_retry;
   if (next == armed_) return;

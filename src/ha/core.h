@@ -53,6 +53,7 @@ class Core {
     Reason why = Reason::none;
     bool reboot = true;
     bool engine_ended = false;
+    bool dumped = false;  // the boot goes on until its dump is over
     std::uint64_t request = 0;  // of the operator
     std::string text;
     Instant until{};
@@ -76,6 +77,7 @@ class Core {
   void on(const MessageArrived& event, Output& out);
   void on(const EngineReady& event, Output& out);
   void on(const EngineEnded& event, Output& out);
+  void on(const DumpChanged& event, Output& out);
   void on(const MirrorWindowClosed& event, Output& out);
   void on(const LogChecked& event, Output& out);
   void on(const IdentityAssumed& event, Output& out);

@@ -249,7 +249,7 @@ class Driver {
         give(EngineReady{0xd1, byte() % 4 != 0, 7001});
         break;
       case 6:
-        if (byte() % 16 == 0) give(EngineEnded{byte() % 2 == 0, "fuzz"});
+        if (byte() % 16 == 0) give(EngineEnded{byte() % 2 == 0, "fuzz", byte() % 2 == 0});
         break;
       case 7:
         give(MirrorWindowClosed{});
@@ -272,6 +272,7 @@ class Driver {
         break;
       case 13:
         if (byte() % 16 == 0) give(EngineFenced{node()});
+        if (byte() % 4 == 0) give(DumpChanged{byte() % 2 == 0});
         if (byte() % 4 == 0) give(DiskNeeded{{node(), byte()}});
         if (byte() % 4 == 0)
           give(DumpCollection{{node(), byte()}, byte(), byte(), byte() % 2 == 0});

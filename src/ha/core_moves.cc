@@ -109,7 +109,7 @@ void Core::begin_ending(Ending ending, bool stop_engine, Output& out) {
 }
 
 void Core::settle_ending(Output& out) {
-  if (ending_->until > out.now()) return;
+  if (ending_->dumped || ending_->until > out.now()) return;
   if (ending_->request != 0) {
     out.act(OperatorAnswer{
         ending_->request,

@@ -127,6 +127,12 @@ struct EngineReady {
 struct EngineEnded {
   bool expected = false;  // after StopEngine
   std::string how;        // "signal 6 (Aborted)", "exit 0", "no progress for 5000 ms"
+  bool dumped = false;    // it panicked and stands still: its memory is dumped, DumpChanged follows
+};
+// Of the dump that EngineEnded announced (docs/protocols/coredump.md): now and then, and once
+// `over`; the boot ends only then.
+struct DumpChanged {
+  bool over = false;
 };
 struct MirrorWindowClosed {};  // answer to CloseMirrorWindow
 struct IdentityAssumed {       // answer to AssumeIdentity: served from now on
@@ -192,12 +198,12 @@ struct EngineFenced {  // the engine met a reservation conflict on a disk of thi
   NodeId identity;
 };
 
-using Event =
-    std::variant<Started, TimerExpired, DiskCompleted, DiskConnection, DiskAttention, LinkChanged,
-                 PartnerStateRead, MessageArrived, EngineReady, EngineEnded, MirrorWindowClosed,
-                 LogChecked, IdentityAssumed, AssumeFailed, IdentityReleased, ReleaseFailed,
-                 IdentityPrepared, IdentityHandedOver, HandOverFailed, DurabilityWanted,
-                 EngineFenced, DiskNeeded, DumpCollection, HealthChanged, OperatorRequest>;
+using Event = std::variant<Started, TimerExpired, DiskCompleted, DiskConnection, DiskAttention,
+                           LinkChanged, PartnerStateRead, MessageArrived, EngineReady, EngineEnded,
+                           DumpChanged, MirrorWindowClosed, LogChecked, IdentityAssumed,
+                           AssumeFailed, IdentityReleased, ReleaseFailed, IdentityPrepared,
+                           IdentityHandedOver, HandOverFailed, DurabilityWanted, EngineFenced,
+                           DiskNeeded, DumpCollection, HealthChanged, OperatorRequest>;
 
 // ---- actions ----
 

@@ -147,7 +147,7 @@ void per_node(const toml::table& root, std::string_view name, std::string_view k
 void check_tables(const toml::table& root, std::string* error) {
   Table(&root, "file", error)
       .known({"cluster", "node", "interconnect", "nvram", "shelf", "service", "engine", "takeover",
-              "management", "snapshots"});
+              "management", "snapshots", "coredump"});
 }
 
 void read_cluster_and_node(const toml::table& root, Config& c, std::string* error) {
@@ -259,6 +259,14 @@ void read_management(const toml::table& root, Config& c, std::string* error) {
   }
 }
 
+void read_coredump(const toml::table& root, Config& c, std::string* error) {
+  Table t(root.get_as<toml::table>("coredump"), "coredump", error);
+  t.known({"limit_ms", "include_cache", "test_panics"});
+  t.interval("limit_ms", 100, 3'600'000, c.dump_limit);
+  t.boolean("include_cache", c.dump_cache);
+  t.boolean("test_panics", c.test_panics);
+}
+
 void read_takeover(const toml::table& root, Config& c, std::string* error) {
   Table t(root.get_as<toml::table>("takeover"), "takeover", error);
   t.known({"state_read_ms", "heartbeat_ms", "interconnect_silence_ms", "mailbox_silence_ms",
@@ -367,6 +375,7 @@ Result<Config> parse_config(std::string_view text, const std::string& origin) {
     engine.interval("consistency_point_ms", 0, 3600000, c.point_age);
     read_snapshots(root, c, &error);
     read_management(root, c, &error);
+    read_coredump(root, c, &error);
     read_takeover(root, c, &error);
   } catch (const toml::parse_error& e) {
     std::ostringstream where;

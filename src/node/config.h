@@ -72,7 +72,10 @@ struct Config {
   std::uint64_t metadata_cache = 64ull << 20;
   std::uint64_t dirty_limit = 256ull << 20;
   Duration progress_limit = milliseconds(5000);
-  Duration point_age = milliseconds(10000);  // of a pool's changes; 0: no points by time
+  Duration point_age = milliseconds(10000);    // of a pool's changes; 0: no points by time
+  Duration dump_limit = milliseconds(60'000);  // of a coredump
+  bool dump_cache = false;   // with the block cache and what clients read and write
+  bool test_panics = false;  // `duet node panic`
   TimerConfig timers;
   bool auto_giveback = false;
   Duration auto_giveback_delay{};

@@ -202,6 +202,27 @@ secret_file = "/etc/duet/management"
   }
 }
 
+TEST(Config, Coredump) {
+  auto c = parse_config(good, "test");
+  ASSERT_TRUE(c);
+  EXPECT_EQ(c->dump_limit, seconds(60));
+  EXPECT_FALSE(c->dump_cache);
+  EXPECT_FALSE(c->test_panics);
+  c = parse_config(std::string(good) +
+                       "\n[coredump]\nlimit_ms = 500\ninclude_cache = true\n"
+                       "test_panics = true\n",
+                   "test");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_EQ(c->dump_limit, milliseconds(500));
+  EXPECT_TRUE(c->dump_cache);
+  EXPECT_TRUE(c->test_panics);
+  for (const char* wrong :
+       {"limit_ms = 99", "limit_ms = 3600001", "test_panics = 1", "colour = 1"}) {
+    EXPECT_FALSE(parse_config(std::string(good) + "\n[coredump]\n" + wrong + "\n", "test"))
+        << wrong;
+  }
+}
+
 TEST(Config, AConsoleKnowsBothNodes) {
   const std::string console = R"(
 secret_file = "/etc/duet/management"
