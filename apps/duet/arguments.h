@@ -27,7 +27,7 @@ struct Arguments {
   std::string size;
   bool reserve = false;            // lun create
   bool data = false;               // pool check
-  std::string lun;                 // snapshot restore
+  std::string lun, file;           // snapshot restore
   std::vector<std::string> names;  // of volumes, snapshots, LUNs and disks, as the verb wants
   std::string quota, reservation;  // volume limit
   bool label = false;              // disk spare

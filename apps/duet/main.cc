@@ -205,7 +205,10 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
       change(snapshot, "restore", "the volume and its LUNs become what its newest snapshot shows",
              snapshot_restore, "[VOLUME] NAME", 1, 2);
   back->add_flag("--force", a.force, "also while a client may use the LUNs: takes them from it");
-  back->add_option("--lun", a.lun, "only this LUN, and from any snapshot");
+  auto* one = back->add_option("--lun", a.lun, "only this LUN, and from any snapshot");
+  back->add_option("--file", a.file,
+                   "only this file, by its PATH from the volume's root, and from any snapshot")
+      ->excludes(one);
   change(lun, "clone", "a LUN that begins as LUN was in SNAPSHOT", lun_clone,
          "LUN SNAPSHOT NEWNAME", 3, 3);
 

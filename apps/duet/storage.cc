@@ -128,7 +128,10 @@ int pool_change(const Target& target, const Arguments& a, PoolVerb verb) {
   order->quota = *quota;
   order->reservation = *reservation;
   order->force = a.force;
-  if (order->verb == PoolVerb::snapshot_restore) order->lun = a.lun;
+  if (order->verb == PoolVerb::snapshot_restore) {
+    order->lun = a.lun;
+    order->file = a.file;
+  }
   order->label = a.label;
   order->group = a.group;
   order->protection = a.protection;

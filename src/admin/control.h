@@ -118,10 +118,11 @@ struct PoolOrder {
   std::vector<std::string> disks{};  // as `disk`
   std::uint32_t group = 0;
   std::string protection{};  // none, raid4, dual
+  std::string file{};        // path from the root of the volume
   template <class A>
   void fields(A& a) {
     a(verb), a(identity), a(volume), a(snapshot), a(lun), a(name), a(disk), a(spare), a(quota),
-        a(reservation), a(data), a(force), a(label), a(disks), a(group), a(protection);
+        a(reservation), a(data), a(force), a(label), a(disks), a(group), a(protection), a(file);
   }
 };
 
@@ -440,7 +441,7 @@ using Reply = std::variant<StatusReport, EventItem, EventsEnd, OperateReply, Lun
                            HealthReport, CheckReport, PoolReply>;
 
 // Changes with every change of the messages above.
-inline constexpr std::uint8_t control_version = 4;
+inline constexpr std::uint8_t control_version = 5;
 
 template <class T>
 std::vector<std::byte> to_message(const T& message) {

@@ -11,6 +11,7 @@ namespace duet::node {
 namespace {
 
 constexpr std::size_t max_pool_name = 255;  // bytes; the pool knows better what is allowed
+constexpr std::size_t max_pool_path = 4096;
 
 admin::OperateOutcome outcome_of(ha::OperatorAnswer::Outcome outcome) {
   using From = ha::OperatorAnswer::Outcome;
@@ -225,6 +226,7 @@ void ControlService::serve(ClientId client, const admin::PoolOrder& request) {
                            &request.disk, &request.spare}) {
     if (name->size() > max_pool_name) return refuse("a name is too long");
   }
+  if (request.file.size() > max_pool_path) return refuse("a path is too long");
   const auto core = supervisor_.core().snapshot(supervisor_.ports().scheduler.now());
   const auto& identity = core.identities[ask.order.identity.value() - 1u];
   const bool served = identity.served_here && supervisor_.ports().engine.running();

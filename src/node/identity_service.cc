@@ -464,6 +464,7 @@ void IdentityService::start_orders() {
       [this](std::string phase, std::string text) {
         log(notice_severity, std::move(phase), std::move(text));
       },
+      [this] { return files_.get(); },
   };
   orders_ =
       std::make_unique<PoolOrders>(PoolOrders::Identity{config_.cluster,

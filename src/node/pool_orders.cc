@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "files/restore_file.h"
 #include "pool/directory_names.h"
 
 namespace duet::node {
@@ -301,6 +302,7 @@ void PoolOrders::restore(const admin::PoolOrder& order, Done done) {
   if (!volume) return answer(done, std::unexpected(volume.error()));
   auto snapshot = find_snapshot(order);
   if (!snapshot) return answer(done, std::unexpected(snapshot.error()));
+  if (!order.file.empty()) return restore_file(order, volume->name, std::move(done));
   std::vector<LunNumber> luns;
   std::string names;
   for (const auto& lun : ports_.pool.luns()) {
@@ -335,6 +337,24 @@ void PoolOrders::restore(const admin::PoolOrder& order, Done done) {
   if (auto begun = ports_.withdraw_luns(luns, withdrawn); !begun) {
     (*told)(std::unexpected(begun.error()));
   }
+}
+
+// One at a time: two of the same file would take each other's copy for their own.
+void PoolOrders::restore_file(const admin::PoolOrder& order, const std::string& volume, Done done) {
+  if (!order.lun.empty()) {
+    return answer(done, fail(ErrorCode::invalid, "a LUN or a file, not both"));
+  }
+  if (restoring_file_) {
+    return answer(done, fail(ErrorCode::busy, "another file is being restored: wait for it"));
+  }
+  restoring_file_ = true;
+  files::restore_file(
+      *ports_.files(), {volume, order.snapshot, order.file},
+      [this, alive = alive_, told = answer<void>(std::move(done))](Status status) mutable {
+        if (!*alive) return;
+        restoring_file_ = false;
+        told(std::move(status));
+      });
 }
 
 void PoolOrders::clone_lun(const admin::PoolOrder& order, Done done) {

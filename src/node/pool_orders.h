@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "admin/control.h"
+#include "files/file_store.h"
 #include "node/pool_disks.h"
 #include "node/snapshot_schedule.h"
 #include "pool/checker.h"
@@ -35,6 +36,7 @@ class PoolOrders {
     std::function<Status(std::vector<LunNumber>, ports::Task then)> withdraw_luns;
     std::function<void(const std::vector<LunNumber>&)> luns_settled;  // may be deleted again
     std::function<void(std::string phase, std::string text)> log;
+    std::function<files::FileStore*()> files;
   };
   struct Identity {
     ClusterId cluster;
@@ -74,6 +76,7 @@ class PoolOrders {
   void start_scrub(Done done);
   void with_labels(std::function<void(Status)> then);
   void restore(const admin::PoolOrder& order, Done done);
+  void restore_file(const admin::PoolOrder& order, const std::string& volume, Done done);
   // pool_disk_orders.cc
   void change_disks(const admin::PoolOrder& order, Done done);
   Status change_disks(const admin::PoolOrder& order);
@@ -101,6 +104,7 @@ class PoolOrders {
   std::vector<pool::Pool::Disk> labelled_;
   std::unique_ptr<pool::Checker> checker_;
   std::string last_check_, last_scrub_;
+  bool restoring_file_ = false;
   std::vector<std::string> problems_;
   std::uint64_t consistency_points_ = 0;
   std::map<std::uint64_t, Done> waiting_;

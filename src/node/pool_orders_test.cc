@@ -302,6 +302,22 @@ TEST_F(PoolOrdersTest, OneLunGoesBackAlone) {
   EXPECT_TRUE(b.client().write(0, 'c')->good()) << "it is served again";
 }
 
+TEST_F(PoolOrdersTest, OneFileGoesBackAlone) {
+  ASSERT_EQ(change(with(PoolVerb::snapshot_create, "", "", "then")), "");
+  auto back = with(PoolVerb::snapshot_restore, "", "then");
+  back.file = "a/b";
+  EXPECT_TRUE(says(change(back), "'a' in the snapshot"));
+  back.lun = "data";
+  EXPECT_TRUE(says(change(back), "not both"));
+  back.lun.clear();
+  std::string first, second;
+  b.service->pool_order(back, [&](const admin::PoolReply& r) { first = r.why; });
+  b.service->pool_order(back, [&](const admin::PoolReply& r) { second = r.why; });
+  b.run(seconds(1));
+  EXPECT_TRUE(says(first, "'a' in the snapshot")) << first;
+  EXPECT_TRUE(says(second, "another file")) << second;
+}
+
 TEST_F(PoolOrdersTest, CheckAndScrubSayHowTheyEnded) {
   EXPECT_EQ(status().check.last, "");
   auto check = with(PoolVerb::check, "");
