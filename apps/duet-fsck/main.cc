@@ -214,6 +214,11 @@ int check(const Options& options) {
   problems += report->problem_count + report_disks(*pool.array());
   fmt::print("consistency point {}: {} blocks, {} files, {} errors\n", report->generation,
              report->blocks, report->files, problems);
+  if (problems > 0) {
+    fmt::print(
+        "Nothing was written. What says that it was repaired was so in memory; a node that "
+        "serves the pool repairs it on the disks: duet pool scrub, pool check --data\n");
+  }
   return problems == 0 ? clean : errors_found;
 }
 

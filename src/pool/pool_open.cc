@@ -56,8 +56,11 @@ void Pool::read_superblocks(std::shared_ptr<Loading> loading) {
                 found = fail(ErrorCode::invalid,
                              "disk " + name + " bears the superblock of another pool");
               }
-              if (!found && found.error().code != ErrorCode::not_found)
+              if (!found && found.error().code != ErrorCode::not_found) {
                 loading->error = found.error();
+              } else if (!found && loading->error.code == ErrorCode::not_found) {
+                loading->error.message = "no disk bears a superblock of this pool";
+              }
               if (found && (!loading->best || loading->best->generation < found->generation)) {
                 loading->best = std::move(*found);
               }
