@@ -125,7 +125,9 @@ Place place_of(const disk::Label& label) {
           .group = label.raid_group,
           .position = label.position,
           .disks_in_pool = label.disks_in_pool,
-          .redundancy = label.redundancy};
+          .redundancy = label.redundancy,
+          .dedicated = label.role == disk::Role::coredump,
+          .id = label.id};
 }
 
 }  // namespace duet::ha

@@ -24,6 +24,8 @@ struct Place {
   bool data = false;
   std::uint16_t group = 0, position = 0, disks_in_pool = 0;
   std::uint8_t redundancy = 0;
+  bool dedicated = false;  // to dumps
+  DiskId id{};
   bool operator==(const Place&) const = default;
 };
 Place place_of(const disk::Label& label);

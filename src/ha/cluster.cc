@@ -45,7 +45,8 @@ void Cluster::label(NodeId identity) {
     label.cluster = cluster_id;
     label.id.bytes.fill(static_cast<std::uint8_t>(16 * identity.value() + i + 1));
     label.owner = identity;
-    label.role = spare ? disk::Role::spare : disk::Role::data;
+    bool dedicated = options_.dedicated && i == options_.disks - 2;
+    label.role = !spare ? disk::Role::data : dedicated ? disk::Role::coredump : disk::Role::spare;
     label.mailbox = i < mailbox_disks;
     label.position = static_cast<std::uint16_t>(spare ? 0 : position++);
     label.disks_in_pool = static_cast<std::uint16_t>(data);
@@ -163,6 +164,8 @@ void Cluster::power_on(NodeId id) {
   auto& node = node_of(id);
   if (node.powered) return;
   node.powered = true;
+  node.held = false;
+  node.reboot = nullptr;
   node.halted = false;
   boot(node);
 }
@@ -214,6 +217,29 @@ void Cluster::panic_engine(NodeId id) {
   ++node.engine_run;
   at_node(node, random(milliseconds(1), milliseconds(5)),
           [this, &node] { deliver(node, EngineEnded{false, "signal 6"}); });
+}
+
+// The core has ended; its supervisor shows that it lives.
+void Cluster::keep_beating(Node& node) {
+  at_node(node, milliseconds(100), [this, &node] {
+    if (!node.held || !node.published) return;
+    ++node.published->heartbeat;
+    keep_beating(node);
+  });
+}
+
+void Cluster::let_reboot(NodeId id) {
+  auto& node = node_of(id);
+  node.held = false;
+  if (auto go_on = std::exchange(node.reboot, nullptr)) at(Duration(0), go_on);
+}
+
+void Cluster::write(NodeId id, DiskRef ref, std::uint64_t offset, std::vector<std::byte> bytes,
+                    std::function<void(Status)> done) {
+  command(node_of(id), false, ref, WriteBlock{offset, std::move(bytes)},
+          [done = std::move(done)](const Result<DiskReply>& reply) {
+            if (done) done(reply ? Status() : Status(std::unexpected(reply.error())));
+          });
 }
 
 void Cluster::stop_engine(Node& node) {
@@ -343,11 +369,24 @@ void Cluster::perform(Node& node, const Action& action) {
           },
           [&](const CollectDump& a) {
             auto ref = a.disk;
-            at_engine(node, random(Duration(20000), milliseconds(2)), [this, &node, ref] {
+            auto serving = node.engine.serving.find(ref.identity);
+            if (serving == node.engine.serving.end() ||
+                serving->second.absent.contains(ref.index)) {
+              violation("a dump is to be collected from a disk that is not ours");
+            }
+            node.engine.collecting.insert(ref);
+            at_engine(node, options_.collect, [this, &node, ref] {
+              if (node.engine.collecting.erase(ref) == 0) return;
               deliver(node, DumpCollection{.disk = ref, .over = true});
             });
           },
-          [](const CancelCollect&) {},
+          [&](const CancelCollect& a) {
+            auto ref = a.disk;
+            if (node.engine.collecting.erase(ref) == 0) return;
+            at_engine(node, milliseconds(1), [this, &node, ref] {
+              deliver(node, DumpCollection{.disk = ref, .over = true});
+            });
+          },
           [&](const ReleaseIdentity& a) { release(node, a.identity); },
           [&](const PrepareIdentity& a) { prepare(node, a.identity); },
           [&](const KeepHealthRecords&) {},
@@ -379,7 +418,7 @@ void Cluster::perform(Node& node, const Action& action) {
             ++node.engine_run;
             node.lease = {};
             auto boot_number = node.boots;
-            at(Duration(0), [this, &node, reboot, boot_number] {
+            auto go_on = [this, &node, reboot, boot_number] {
               if (!node.powered || node.boots != boot_number) return;
               node.past_takeovers = snapshot(node.id).takeovers;
               end_processes(node);
@@ -390,7 +429,10 @@ void Cluster::perform(Node& node, const Action& action) {
               at(random(options_.boot_time / 10, options_.boot_time), [this, &node, boot_number] {
                 if (node.powered && node.boots == boot_number) boot(node);
               });
-            });
+            };
+            if (!node.held) return at(Duration(0), go_on);
+            node.reboot = go_on;
+            keep_beating(node);
           },
       },
       action);

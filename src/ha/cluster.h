@@ -26,9 +26,11 @@ inline constexpr std::uint64_t data_block = disk::data_offset;  // the simulated
 
 struct Options {
   std::uint64_t seed = 1;
-  std::uint8_t disks = 4;       // of each identity
-  std::uint8_t redundancy = 0;  // that labels say; the pool needs the last disk alone
-  std::uint8_t spares = 0;      // disks before the last
+  std::uint8_t disks = 4;              // of each identity
+  std::uint8_t redundancy = 0;         // that labels say; the pool needs the last disk alone
+  std::uint8_t spares = 0;             // disks before the last
+  bool dedicated = false;              // the last of the spares is a coredump disk
+  Duration collect = milliseconds(1);  // a dump
   bool auto_giveback = false;
   AutoGivebackRules rules;
   bool persistent_nvram = true;
@@ -65,6 +67,12 @@ class Cluster {
   void pause(NodeId node);      // SIGSTOP of both processes
   void resume(NodeId node);
   void panic_engine(NodeId node);
+  // Its boot does not end before let_reboot(): it is busy with its dump.
+  void hold_reboot(NodeId node) { node_of(node).held = true; }
+  void let_reboot(NodeId node);
+  // By its supervisor; `done` may be absent.
+  void write(NodeId node, DiskRef disk, std::uint64_t offset, std::vector<std::byte> bytes,
+             std::function<void(Status)> done = {});
   void cut_link();
   void restore_link();
   void cut_path(NodeId node, DiskRef disk);
@@ -139,6 +147,7 @@ class Cluster {
     BootNonce mirror_boot;
     bool partner_fenced = false;
     bool prepared = false;
+    std::set<DiskRef> collecting;
   };
   struct InFlight {
     std::uint64_t boot;
@@ -151,6 +160,8 @@ class Cluster {
   struct Node {
     NodeId id;
     bool powered = false, paused = false, halted = false, link = false;
+    bool held = false;  // hold_reboot()
+    std::function<void()> reboot;
     std::uint64_t boots = 0, handled = 0;
     BootNonce nonce;
     std::unique_ptr<Core> core;
@@ -193,6 +204,7 @@ class Cluster {
   void boot(Node& node);
   void end_processes(Node& node);
   void stop_engine(Node& node);
+  void keep_beating(Node& node);
   void set_link();
 
   void command(Node& node, bool engine, DiskRef ref, DiskOperation operation,

@@ -7,6 +7,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "coredump/release.h"
 #include "ha/auto_giveback.h"
 #include "ha/events.h"
 
@@ -39,6 +40,7 @@ struct Config {
   };
   std::array<Shelf, 3> shelves;  // by identity; [0] unused
   Timers timers;
+  coredump::ReleaseLimits dump_limits;
   bool auto_giveback = false;
   AutoGivebackRules auto_giveback_rules;  // `enabled` is auto_giveback
   // Takeovers of the partner in earlier boots of this daemon (Snapshot::takeovers): for the

@@ -100,7 +100,9 @@ void Core::on(const DiskCompleted& event, Output& out) {
   // What no machine claims belongs to a step that was left.
   bool claimed = boot_.on_completed(event, out) || leftovers_.on_completed(event, out) ||
                  takeover_.on_completed(event, world_, out) || giveback_.on_completed(event, out) ||
-                 verifier_.on_completed(event, out) || returned_.on_completed(event, out);
+                 verifier_.on_completed(event, out) || returned_.on_completed(event, out) ||
+                 world_.dump_watch.on_completed(event, out) ||
+                 world_.dump_collector.on_completed(event, out);
   (void)claimed;
 }
 
@@ -297,9 +299,19 @@ void Core::on(const EngineFenced& event, Output&) {
   }
 }
 
-void Core::on(const DiskNeeded&, Output&) {}
+void Core::on(const DiskNeeded& event, Output&) {
+  if (!ending_ && event.disk.identity == world_.partner()) {
+    world_.dump_watch.needed(event.disk.index);
+  }
+}
 
-void Core::on(const DumpCollection&, Output&) {}
+void Core::on(const FreeSpares& event, Output&) {
+  free_spares_ = event.disks;
+}
+
+void Core::on(const DumpCollection& event, Output& out) {
+  if (!ending_) world_.dump_collector.on_collection(event, out.now());
+}
 
 // ---- what follows ----
 
@@ -369,6 +381,14 @@ void Core::fence_returned(Output& out) {
   returned_.advance(world_, modes, types, out);
 }
 
+void Core::look_after_dumps(Output& out) {
+  bool ours = !world_.suspended && holds(world_.partner()) && giveback_.idle();
+  world_.dump_watch.advance(world_, ours, out);
+  auto serves = served();
+  if (giveback_.giving()) serves[world_.partner().value()] = false;
+  world_.dump_collector.advance(world_, serves, out);
+}
+
 void Core::settle(Output& out) {
   if (ending_) return settle_ending(out);
   for (int round = 0; settle_once(out); ++round) {
@@ -391,6 +411,7 @@ bool Core::settle_once(Output& out) {
   look_for_late_keys(out);
   verifier_.advance(world_, held(), out);
   labels_.on_time(world_.connected, world_.places, out);
+  look_after_dumps(out);
   fence_returned(out);
   if (world_.suspended && verifier_.idle() && !world_.fenced) {
     MARK(core_suspension_over);
@@ -477,19 +498,21 @@ void Core::publish(Output& out) {
                                 : own           ? own->epoch
                                                 : Epoch(0),
                    .partner_epoch = takeover_.epoch(),
-                   .seen_partner = world_.monitor.watched()};
+                   .seen_partner = world_.monitor.watched(),
+                   .free_spares = free_spares_};
   if (published_ == s) return;
   published_ = s;
   out.act(PublishState{s});
 }
 
 void Core::arm_timer(Output& out) {
-  Instant next = std::min({read_state_at_, beat_at_, status_at_, late_keys_at_, boot_.next_time(),
-                           leftovers_.next_time(), takeover_.next_time(),
-                           giveback_.next_time(out.now()), departure_.next_time(),
-                           durability_.next_time(), verifier_.next_time(), labels_.next_time(),
-                           returned_.next_time(), mirror_.next_time(), health_.next_time(),
-                           halting_ ? halting_->retry : never, unwell_since_ ? go_at_ : never});
+  Instant next =
+      std::min({read_state_at_, beat_at_, status_at_, late_keys_at_, boot_.next_time(),
+                leftovers_.next_time(), takeover_.next_time(), giveback_.next_time(out.now()),
+                departure_.next_time(), durability_.next_time(), verifier_.next_time(),
+                labels_.next_time(), returned_.next_time(), world_.dump_watch.next_time(),
+                world_.dump_collector.next_time(), mirror_.next_time(), health_.next_time(),
+                halting_ ? halting_->retry : never, unwell_since_ ? go_at_ : never});
   for (const auto& lease : world_.leases) next = std::min(next, lease.next_time());
   if (listening()) next = std::min(next, world_.watch.next_time());
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {

@@ -90,6 +90,7 @@ class Core {
   void on(const DurabilityWanted& event, Output& out);
   void on(const EngineFenced& event, Output& out);
   void on(const DiskNeeded& event, Output& out);
+  void on(const FreeSpares& event, Output& out);
   void on(const DumpCollection& event, Output& out);
   void on(const HealthChanged& event, Output& out);
   void on(const OperatorRequest& event, Output& out);
@@ -107,6 +108,7 @@ class Core {
   void ask_partner(const OperatorRequest& request, std::vector<Reason> overrides, Output& out);
   Vetoes takeover_vetoes(Instant now) const;
   Vetoes giveback_vetoes(Instant now) const;
+  std::optional<std::string> dump_under_way(Instant now) const;
   // By itself, as opposed to by an order that may override.
   bool giveback_vetoed(Instant now) const;
   void halt(std::uint64_t request, Output& out);
@@ -138,6 +140,7 @@ class Core {
   bool listening() const;
   std::array<bool, 3> served() const;
   void fence_returned(Output& out);
+  void look_after_dumps(Output& out);
   ports::ReservationType hold_type(NodeId identity) const;
   HoldVerifier::Hold hold_of(NodeId identity) const;
   void look_for_late_keys(Output& out);
@@ -177,6 +180,7 @@ class Core {
   std::uint64_t heartbeat_ = 0;
   NodeState last_state_ = NodeState::booting;
   Verdict last_verdict_ = Verdict::suspect;
+  std::uint64_t free_spares_ = 0;
   std::optional<StateStructure> published_;
   std::uint64_t stale_messages_ = 0;
   std::uint64_t invalid_messages_ = 0;

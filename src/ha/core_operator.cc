@@ -67,7 +67,41 @@ Vetoes Core::giveback_vetoes(Instant now) const {
                            .partner_advances = Giveback::partner_waits(world_, now),
                            .version_known = !world_.monitor.other_version()});
   complete_giveback(vetoes, readiness_facts(now));
+  if (auto dump = dump_under_way(now); dump && takeover_.serving()) {
+    vetoes.push_back(
+        {.reason = Reason::coredump_in_progress, .hard = false, .detail = std::move(*dump)});
+  }
   return vetoes;
+}
+
+// Of the partner's identity: for people, with the time that it will take.
+std::optional<std::string> Core::dump_under_way(Instant now) const {
+  auto in = [](Duration time) {
+    return std::to_string((std::max(time, Duration(0)) + seconds(1) - Duration(1)) / seconds(1)) +
+           " s";
+  };
+  for (const auto& left : world_.dump_watch.left()) {
+    std::string text = "disk " + std::to_string(left.disk);
+    const auto& h = left.header;
+    if (h && h->core_done > 0) {
+      auto rest = h->elapsed *
+                  (static_cast<double>(h->core_total) - static_cast<double>(h->core_done)) /
+                  static_cast<double>(h->core_done);
+      text += ", done in " + in(std::chrono::duration_cast<Duration>(rest));
+    }
+    if (left.until != never) text += ", at the latest in " + in(left.until - now);
+    return text;
+  }
+  for (const auto& c : world_.dump_collector.collections(world_.partner())) {
+    std::string text = "disk " + std::to_string(c.disk.index) + " is collected";
+    if (c.done > 0 && c.total >= c.done) {
+      auto rest = (now - c.since) * (static_cast<double>(c.total) - static_cast<double>(c.done)) /
+                  static_cast<double>(c.done);
+      text += ", done in " + in(std::chrono::duration_cast<Duration>(rest));
+    }
+    return text;
+  }
+  return {};
 }
 
 bool Core::giveback_vetoed(Instant now) const {
@@ -261,6 +295,18 @@ Snapshot Core::snapshot(Instant now) const {
     i.served_here = serves[identity.value()];
     i.missing_disks = world_.missing(identity);
     i.absent_disks = world_.absent(identity);
+    if (identity == world_.partner()) {
+      for (const auto& left : world_.dump_watch.left()) {
+        auto& dump = i.left_to_dump.emplace_back();
+        dump.disk = left.disk;
+        dump.since = left.since;
+        dump.until = left.until;
+        if (left.header) dump.done = left.header->core_done, dump.total = left.header->core_total;
+      }
+    }
+    for (const auto& c : world_.dump_collector.collections(identity)) {
+      i.collected.push_back({c.disk.index, c.since, never, c.done, c.total});
+    }
     i.replayed = world_.replayed[identity.value()];
     i.lease_until = world_.lease(identity).until();
     if (const auto& mailbox = world_.mailbox(identity)) {

@@ -187,6 +187,12 @@ struct HealthChanged {
 struct DiskNeeded {
   DiskRef disk;
 };
+// Spares of our own identity that RAID has not taken, one bit for each index: the partner leaves
+// them to our dump when we panic. From the supervisor, whenever that changes, and before it answers
+// RAID that a spare may be taken (docs/protocols/coredump.md, C9).
+struct FreeSpares {
+  std::uint64_t disks = 0;
+};
 // Of the dump that CollectDump named: now and then, and once `over`, when it is saved or dropped,
 // or was cancelled.
 struct DumpCollection {
@@ -203,7 +209,7 @@ using Event = std::variant<Started, TimerExpired, DiskCompleted, DiskConnection,
                            DumpChanged, MirrorWindowClosed, LogChecked, IdentityAssumed,
                            AssumeFailed, IdentityReleased, ReleaseFailed, IdentityPrepared,
                            IdentityHandedOver, HandOverFailed, DurabilityWanted, EngineFenced,
-                           DiskNeeded, DumpCollection, HealthChanged, OperatorRequest>;
+                           DiskNeeded, FreeSpares, DumpCollection, HealthChanged, OperatorRequest>;
 
 // ---- actions ----
 

@@ -82,6 +82,7 @@ void Giveback::stop(BootNonce nonce, World& world, Output& out) {
             "booted");
   }
   out.log(Severity::notice, "giveback.stopping", "the engine releases the partner's identity");
+  world.dump_collector.cancel(world.partner(), out);
   out.act(ReleaseIdentity{world.partner()});
   state_ = Stopping{nonce};
 }
@@ -117,6 +118,10 @@ bool Giveback::advance(World& world, Takeover& takeover, bool vetoed, Output& ou
           [&](Holding&) {
             bool wanted = uncoordinated_ || partner_waits(world, now);
             if (!takeover.serving() || now < not_before_ || !wanted) return false;
+            if (!uncoordinated_ && world.dump_watch.busy()) {
+              MARK(giveback_waits_for_a_dump_disk);
+              return false;
+            }
             FenceSet fences(
                 world.rules(FenceMode::release, ReservationType::write_exclusive_registrants_only),
                 world.partner(), world.config.disks(world.partner()), left_out(world),

@@ -178,6 +178,14 @@ bool PartnerMonitor::stopped(BootNonce boot) const {
   return stable_->nonce != boot || ended_state(stable_->state);
 }
 
+bool PartnerMonitor::panicking(BootNonce boot) const {
+  if (boot == BootNonce(0) || boot == void_) return false;
+  if (stable_ && stable_->nonce == boot && ended_state(stable_->state)) {
+    return stable_->state != NodeState::halted;
+  }
+  return panicked_ == boot && (!stable_ || stable_->nonce == boot);
+}
+
 bool PartnerMonitor::gone_on() const {
   auto waits = [](NodeState state) {
     return state == NodeState::givewait || state == NodeState::mbwait;

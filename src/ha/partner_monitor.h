@@ -60,6 +60,8 @@ class PartnerMonitor {
   void forget_served();
   // `boot` of the partner is known to answer nobody any more, whatever its lease.
   bool stopped(BootNonce boot) const;
+  // `boot` says that it panics, and nothing else since: it may be writing a dump.
+  bool panicking(BootNonce boot) const;
 
   // Two equal valid reads, a legal step from those before.
   const std::optional<StateStructure>& stable() const { return stable_; }

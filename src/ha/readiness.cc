@@ -144,6 +144,8 @@ std::string_view cure(Reason reason) {
              "disk?";
     case Reason::foreign_reservation:
       return "find out who holds it, and have it released there";
+    case Reason::coredump_in_progress:
+      return "wait until the dump is saved, or --override=coredump_in_progress";
     case Reason::disk_done_without:
       return "replace the disk, or look at this node's path to it; another failure may not be "
              "borne";

@@ -126,6 +126,8 @@ std::string_view name(Reason reason) {
       return "foreign_reservation";
     case Reason::disk_done_without:
       return "disk_done_without";
+    case Reason::coredump_in_progress:
+      return "coredump_in_progress";
   }
   return "unknown";
 }
@@ -260,6 +262,9 @@ std::string_view sentence(Reason reason) {
       return "a disk of the partner does not bear the label that it should";
     case Reason::foreign_reservation:
       return "somebody who is no node of this pair holds a disk of the partner";
+    case Reason::coredump_in_progress:
+      return "the node's memory is being dumped, or its dump collected: giving back now leaves the "
+             "rest to it";
     case Reason::disk_done_without:
       return "a disk does not answer; its RAID group can do without it";
   }

@@ -74,6 +74,7 @@ enum class Reason : std::uint8_t {
   label_unfit = 85,
   foreign_reservation = 86,
   disk_done_without = 87,  // a finding, in nobody's way
+  coredump_in_progress = 88,
 };
 
 std::string_view name(Reason reason);  // stable, snake_case

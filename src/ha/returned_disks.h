@@ -6,6 +6,7 @@
 #include <map>
 
 #include "ha/disk_fencer.h"
+#include "ha/dump_header.h"
 #include "ha/world.h"
 
 namespace duet::ha {
@@ -21,7 +22,15 @@ class ReturnedDisks {
   Instant next_time() const;
 
  private:
-  std::map<DiskRef, DiskFencer> running_;
+  struct Running {
+    DiskFencer fencer;
+    std::optional<DumpHeader> header;  // of one that was left to a dump, behind the fence
+  };
+  static DumpHeader::Rules header_rules(const World& world, std::uint8_t disk);
+  // False: it is not over yet.
+  bool settle(Running& running, DiskRef ref, World& world, Output& out);
+
+  std::map<DiskRef, Running> running_;
   std::map<DiskRef, Instant> rest_;
 };
 

@@ -17,12 +17,20 @@
 
 namespace duet::ha {
 
+struct DumpSnapshot {
+  std::uint8_t disk = 0;              // index
+  Instant since{}, until{};           // until: at most; Instant::max(): not bounded from here
+  std::uint64_t done = 0, total = 0;  // bytes; total 0: not known
+};
+
 struct IdentitySnapshot {
   NodeId identity;
   NodeId server;  // by the mailbox; 0: unknown
   bool served_here = false;
   std::vector<std::uint8_t> missing_disks;  // without a path from here, by index
   std::vector<std::uint8_t> absent_disks;   // that it is served without here, by index
+  std::vector<DumpSnapshot> left_to_dump;   // of those: not fenced, its node may dump to them
+  std::vector<DumpSnapshot> collected;      // dumps that become core files now
   bool mailbox_known = false;
   Epoch epoch;
   Durability durability = Durability::write_through;

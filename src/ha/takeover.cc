@@ -101,6 +101,7 @@ void Takeover::hand_back(Reason why, World& world, Output& out) {
   drop_prepared(world, out);
   world.lease(world.partner()).stop(out);
   auto partner = world.partner();
+  world.dump_watch.stop();
   world.serve_without(partner, {});
   // Those that cannot be reached are handed back when they can (leftovers.h).
   auto left_out = world.enough_connected(partner) ? world.missing(partner) : DiskSet{};
@@ -233,9 +234,11 @@ void Takeover::on_log_checked(const LogChecked& event, World& world, Output& out
 
 void Takeover::fence(World& world, Output& out) {
   out.act(HangUpMirror{});
+  auto absent = world.missing(world.partner());
+  for (auto disk : world.dump_watch.begin(world, victim_, out)) add(absent, disk);
   Fencing fencing{
       FenceSet(world.rules(FenceMode::fence, ReservationType::exclusive_access_registrants_only),
-               world.partner(), world.config.disks(world.partner()), world.missing(world.partner()),
+               world.partner(), world.config.disks(world.partner()), std::move(absent),
                world.tolerance(world.partner()))};
   world.serve_without(world.partner(), {});
   fencing.fences.start(out);
@@ -542,6 +545,10 @@ void Takeover::on_assume_failed(const std::string& why, World& world, Output& ou
   auto* s = std::get_if<Assuming>(&state_);
   if (s == nullptr) return;
   ++world.progress;
+  if (world.dump_watch.leaves_any()) {
+    MARK(takeover_needs_the_disks_left);
+    world.dump_watch.need_all();  // serving goes before the dump, whatever it was that failed
+  }
   s->retry = out.now() + assume_retry;
   out.log(Severity::error, "takeover.assume_failed", why);
 }
@@ -551,6 +558,7 @@ void Takeover::given_back(World& world, Output& out) {
   world.partner_fenced = false;
   out.act(PartnerFenced{false});
   world.lease(world.partner()).stop(out);
+  world.dump_watch.stop();
   world.serve_without(world.partner(), {});
   kill_at_ = never;
   epoch_ = Epoch(0);

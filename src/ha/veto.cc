@@ -8,10 +8,10 @@ namespace duet::ha {
 namespace {
 
 // All soft vetoes there are.
-constexpr std::array soft_reasons{Reason::log_not_here,          Reason::log_damaged,
-                                  Reason::halt_without_takeover, Reason::not_prepared,
-                                  Reason::hand_over_failed,      Reason::survivor_unwell,
-                                  Reason::partner_unwell,        Reason::health_unknown};
+constexpr std::array soft_reasons{
+    Reason::log_not_here,   Reason::log_damaged,      Reason::halt_without_takeover,
+    Reason::not_prepared,   Reason::hand_over_failed, Reason::survivor_unwell,
+    Reason::partner_unwell, Reason::health_unknown,   Reason::coredump_in_progress};
 
 bool soft(Reason reason) {
   return std::ranges::find(soft_reasons, reason) != soft_reasons.end();

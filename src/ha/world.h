@@ -11,6 +11,8 @@
 #include "ha/absence.h"
 #include "ha/config.h"
 #include "ha/disk_fencer.h"
+#include "ha/dump_collector.h"
+#include "ha/dump_watch.h"
 #include "ha/health.h"
 #include "ha/heartbeat_watch.h"
 #include "ha/lease_keeper.h"
@@ -111,6 +113,8 @@ struct World {
   std::array<std::optional<Mailbox>, 2> mailboxes;  // as last read or written
   HeartbeatWatch watch;
   PartnerMonitor monitor;
+  DumpWatch dump_watch;
+  DumpCollector dump_collector;
   // Own: as the failover monitor reports and the core judges. Partner: as last received.
   std::optional<HealthRecord> own_health, partner_health;
   Instant partner_health_at{};

@@ -26,7 +26,8 @@ constexpr std::size_t heartbeat = 48;
 constexpr std::size_t own_epoch = 56;
 constexpr std::size_t partner_epoch = 64;
 constexpr std::size_t seen_partner = 72;
-constexpr std::size_t reserved_2 = 80;  // 48 bytes
+constexpr std::size_t free_spares = 80;
+constexpr std::size_t reserved_2 = 88;  // 40 bytes
 }  // namespace at
 
 constexpr std::uint8_t flag_mirror_window_open = 1;
@@ -81,6 +82,7 @@ std::array<std::byte, state_structure_size> encode(const StateStructure& s) {
   store_le(p + at::own_epoch, s.own_epoch.value());
   store_le(p + at::partner_epoch, s.partner_epoch.value());
   store_le(p + at::seen_partner, s.seen_partner.value());
+  store_le(p + at::free_spares, s.free_spares);
   store_le(p + at::checksum, crc32c(Bytes(bytes).subspan(at::version)));
   return bytes;
 }
@@ -113,6 +115,7 @@ Result<StateStructure> decode_state_structure(Bytes bytes) {
   s.own_epoch = Epoch(load_le<std::uint64_t>(p + at::own_epoch));
   s.partner_epoch = Epoch(load_le<std::uint64_t>(p + at::partner_epoch));
   s.seen_partner = BootNonce(load_le<std::uint64_t>(p + at::seen_partner));
+  s.free_spares = load_le<std::uint64_t>(p + at::free_spares);
 
   bool fields_ok = load_le<std::uint16_t>(p + at::size) == state_structure_size &&
                    (s.node.value() == 1 || s.node.value() == 2) &&

@@ -40,6 +40,8 @@ struct StateStructure {
   Epoch own_epoch;              // of our own identity as we know it; 0: not yet known
   Epoch partner_epoch;          // under which we serve the partner's identity; 0: we do not
   BootNonce seen_partner;       // boot of the partner that we are connected to; 0: none
+  // Of our own disks, by index, spares that RAID has not taken: we may dump to them.
+  std::uint64_t free_spares = 0;
   bool operator==(const StateStructure&) const = default;
 };
 

@@ -85,6 +85,18 @@ const ha::HealthRecord* fresh(const ha::Snapshot& core) {
   return known ? &*core.partner_health : nullptr;
 }
 
+std::string left_text(const ha::DumpSnapshot& left, Instant now) {
+  auto in_seconds = [](Duration time) { return std::chrono::duration<double>(time).count(); };
+  auto text =
+      fmt::format("left to the dump of its node since {:.1f} s", in_seconds(now - left.since));
+  if (left.total > 0) {
+    text += fmt::format(", {} of {} bytes", left.done, left.total);
+  }
+  if (left.until == Instant::max()) return text;
+  return text + fmt::format("; taken in {:.1f} s at the latest",
+                            in_seconds(std::max(left.until - now, Duration{})));
+}
+
 admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Config& config,
                                       const EngineReport& engine, const ServiceAddresses& addresses,
                                       Instant now) {
@@ -100,7 +112,7 @@ admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Confi
   s.lease_valid = now < i.lease_until;
   if (!i.served_here) return s;
   s.durability = duet::name(i.durability);
-  s.absent = absent_disks(i, config);
+  s.absent = absent_disks(i, config, now);
   for (const auto& e : engine.identities) {
     if (e.identity != i.identity) continue;
     s.luns = e.luns;
@@ -115,9 +127,14 @@ admin::IdentityStatus identity_status(const ha::IdentitySnapshot& i, const Confi
 }  // namespace
 
 std::vector<admin::AbsentDisk> absent_disks(const ha::IdentitySnapshot& identity,
-                                            const Config& config) {
+                                            const Config& config, Instant now) {
   std::vector<admin::AbsentDisk> disks;
   for (auto index : identity.absent_disks) {
+    auto left = std::ranges::find(identity.left_to_dump, index, &ha::DumpSnapshot::disk);
+    if (left != identity.left_to_dump.end()) {
+      disks.push_back({config.disk_name(identity.identity, index), left_text(*left, now)});
+      continue;
+    }
     bool path = std::ranges::find(identity.missing_disks, index) == identity.missing_disks.end();
     disks.push_back({config.disk_name(identity.identity, index),
                      path ? "it did not answer when it was to be fenced; tried again"

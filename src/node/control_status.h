@@ -9,7 +9,7 @@ namespace duet::node {
 
 // Those that an identity is served here without, by name, and why.
 std::vector<admin::AbsentDisk> absent_disks(const ha::IdentitySnapshot& identity,
-                                            const Config& config);
+                                            const Config& config, Instant now);
 admin::StatusReport status_report(Supervisor& supervisor, std::int64_t supervisor_pid);
 admin::HealthReport health_report(Supervisor& supervisor);
 // `rehearsed`: what the rehearsal of a takeover of the partner has found; none: there was none.
