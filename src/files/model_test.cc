@@ -102,7 +102,7 @@ class Model : public testing::Test, protected RandomRequests {
 };
 
 TEST_F(Model, RandomRequests) {
-  constexpr int requests = sanitized ? 20'000 : 250'000;
+  constexpr int requests = sanitized ? 20'000 : 400'000;
   std::map<Outcome, int> outcomes;
   std::map<std::size_t, int> done;
   view->evict_every = 7;

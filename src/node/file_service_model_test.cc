@@ -18,7 +18,7 @@
 namespace duet::node {
 namespace {
 
-constexpr std::uint64_t operations = sanitized ? 20'000 : 300'000;
+constexpr std::uint64_t operations = sanitized ? 20'000 : 500'000;
 
 using files::Handle;
 using files::Outcome;
