@@ -17,6 +17,7 @@
 #include "node/credentials.h"
 #include "node/engine.h"
 #include "node_disks.h"
+#include "platform/crash_report.h"
 #include "platform/engine_child.h"
 #include "platform/event_loop.h"
 #include "platform/fabric_mirror.h"
@@ -96,6 +97,9 @@ int run(const std::string& config_path, std::uint64_t nonce) {
   auto mirror = platform::FabricMirror::open(loop, std::move(mirror_options));
   if (!mirror) return give_up("NVRAM mirror: " + mirror.error().message);
   crash_at_once();
+#ifndef DUET_KEEP_CRASH_HANDLERS
+  platform::report_crashes();
+#endif
 
   platform::TcpNetwork network(loop);
   for (const auto& service : config->services) {

@@ -26,6 +26,7 @@ struct Arguments {
   std::string name;
   std::string size;
   bool reserve = false;            // lun create
+  std::string kind = "null";       // node panic
   bool data = false;               // pool check
   std::string lun, file;           // snapshot restore
   std::vector<std::string> names;  // of volumes, snapshots, LUNs and disks, as the verb wants

@@ -215,6 +215,9 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
   change(disk, "fail", "takes a disk out of the pool", disk_fail, "DISK", 1, 1);
   change(disk, "replace", "a failed member's place goes to SPARE, or to the disk that came back",
          disk_replace, "DISK [SPARE]", 1, 2);
+  change(disk, "coredump",
+         "labels a disk that bears no label: it takes dumps, and what it bears is lost",
+         disk_coredump, "DISK", 1, 1);
   change(disk, "spare", "a labelled disk stands by", disk_spare, "DISK", 1, 1)
       ->add_flag("--label", a.label, "labels it if it bears no label; what else it bears is lost");
 }
@@ -285,6 +288,12 @@ int run(int argc, char** argv) {
   auto* stop = verb("halt", "ends NODE at once; its partner takes over", halt);
   node_option(stop)->required();
   stop->add_flag("--no-takeover", a.no_takeover, "maintenance: the partner shall not take over");
+
+  auto* node = app.add_subcommand("node", "the asked node");
+  node->require_subcommand(1);
+  add(node, "panic", "for tests: its engine crashes", panic)
+      ->add_option("--kind", a.kind, "null (default), assert, stack, abort or hang")
+      ->check(CLI::IsMember({"null", "assert", "stack", "abort", "hang"}));
 
   auto* lun = app.add_subcommand("lun", "LUNs of the identities served here");
   lun->require_subcommand(1);

@@ -121,4 +121,14 @@ int cancel(const Target& target, const Arguments& a) {
   return order(target, make_order(admin::Verb::cancel, node, a), from_seconds(a.wait_s));
 }
 
+int panic(const Target& target, const Arguments& a) {
+  auto client = Client::connect(target);
+  if (!client) return failure(client.error());
+  (*client)->send(admin::NodePanic{a.kind});
+  auto reply = (*client)->receive(Client::answer_limit);
+  if (!reply) return failure(reply.error());
+  const auto* answer = std::get_if<admin::OperateReply>(&*reply);
+  return answer ? end_of(*answer) : complain(failed, "unexpected answer from duetd");
+}
+
 }  // namespace duet::cli

@@ -11,5 +11,6 @@ int takeover(const Target& target, const Arguments& arguments);
 int giveback(const Target& target, const Arguments& arguments);
 int halt(const Target& target, const Arguments& arguments);
 int cancel(const Target& target, const Arguments& arguments);
+int panic(const Target& target, const Arguments& arguments);
 
 }  // namespace duet::cli

@@ -72,7 +72,7 @@ void take_names(const Arguments& a, admin::PoolOrder& order) {
   }
   if (verb == PoolVerb::disk_replace && names.size() > 1) order.spare = last();
   if (verb == PoolVerb::disk_fail || verb == PoolVerb::disk_replace ||
-      verb == PoolVerb::disk_spare) {
+      verb == PoolVerb::disk_spare || verb == PoolVerb::disk_coredump) {
     order.disk = last();
     return;
   }

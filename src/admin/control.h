@@ -78,6 +78,14 @@ struct DiskList {  // DiskReport
   void fields(A&) {}
 };
 
+struct NodePanic {   // OperateReply; for tests, if the configuration allows it
+  std::string kind;  // null, assert, stack, abort, hang
+  template <class A>
+  void fields(A& a) {
+    a(kind);
+  }
+};
+
 enum class PoolVerb : std::uint8_t {
   status,            // PoolReply::report
   check,             // starts the checker; `data`: reads all blocks
@@ -96,8 +104,9 @@ enum class PoolVerb : std::uint8_t {
   disk_replace,      // disk, spare (empty: the disk itself)
   disk_spare,        // disk, label
   pool_grow,         // disks; protection: a new group, else group
+  disk_coredump,     // disk, which bears no label
 };
-inline constexpr std::uint8_t pool_verbs = 17;
+inline constexpr std::uint8_t pool_verbs = 18;
 // What to do with the pool of an identity. PoolReply, when it is done; check and scrub: when they
 // have begun. Volumes, snapshots and LUNs by name; no volume: the first one. Disks: `2`, the LUN on
 // the shelf as in `duet disk list`, or `m2`, the member as in `duet pool status`.
@@ -127,7 +136,7 @@ struct PoolOrder {
 };
 
 using Request = std::variant<StatusQuery, EventsQuery, Operate, LunCreate, LunDelete, LunList,
-                             DiskList, HealthQuery, CheckQuery, PoolOrder>;
+                             DiskList, HealthQuery, CheckQuery, PoolOrder, NodePanic>;
 
 // ---- replies ----
 

@@ -6,6 +6,7 @@
 #include "node/control_status.h"
 #include "node/disk_report.h"
 #include "node/rehearsal.h"
+#include "node/test_panic.h"
 
 namespace duet::node {
 namespace {
@@ -236,6 +237,24 @@ void ControlService::serve(ClientId client, const admin::PoolOrder& request) {
       Supervisor::PoolDone([this, client, alive = alive_](const PoolAnswer& answer) {
         if (*alive) reply(client, answer.reply);
       }));
+}
+
+void ControlService::serve(ClientId client, const admin::NodePanic& request) {
+  auto answer = [&](admin::OperateOutcome outcome, std::vector<std::string> reasons) {
+    reply(client, admin::OperateReply{outcome, std::move(reasons)});
+  };
+  auto kind = panic_kind(request.kind);
+  if (!kind) return answer(admin::OperateOutcome::refused, {"no such kind of panic"});
+  if (!supervisor_.config().test_panics) {
+    return answer(admin::OperateOutcome::refused,
+                  {"for tests only: the configuration does not say coredump.test_panics = true"});
+  }
+  if (!supervisor_.ports().engine.running()) {
+    return answer(admin::OperateOutcome::refused, {"the engine of this node does not run"});
+  }
+  supervisor_.note(ha::Severity::warning, "node.test_panic", request.kind);
+  supervisor_.panic_engine(*kind);
+  answer(admin::OperateOutcome::done, {});
 }
 
 void ControlService::serve(ClientId client, const admin::DiskList&) {

@@ -45,6 +45,7 @@ class ControlService {
   void serve(ClientId client, const admin::LunList& request);
   void serve(ClientId client, const admin::DiskList& request);
   void serve(ClientId client, const admin::PoolOrder& request);
+  void serve(ClientId client, const admin::NodePanic& request);
 
   NodeId moving_node() const;
   std::string not_served(const ha::IdentitySnapshot& identity) const;

@@ -79,6 +79,16 @@ std::string plan_text(const ha::AutoGivebackPlan& plan, Instant present) {
   UNREACHABLE();
 }
 
+std::string dump_text(const PanicDump::Progress& dump) {
+  constexpr double mib = 1 << 20;
+  if (dump.disk.empty()) return "the engine's memory is to be dumped";
+  if (dump.total == 0) return "the engine's memory is being dumped to " + dump.disk;
+  return fmt::format(
+      "the engine's memory is being dumped to {}: {:.0f} of {:.0f} MiB, {} %, {:.0f} s left",
+      dump.disk, static_cast<double>(dump.done) / mib, static_cast<double>(dump.total) / mib,
+      100 * dump.done / dump.total, std::chrono::duration<double>(dump.left).count());
+}
+
 const ha::HealthRecord* fresh(const ha::Snapshot& core) {
   bool known = core.partner_health && core.partner_health->boot == core.partner_nonce &&
                core.partner_health_age <= ha::health_record_life;
@@ -157,6 +167,7 @@ admin::StatusReport status_report(Supervisor& supervisor, std::int64_t superviso
   s.state = interconnect::name(core.state);
   s.why = text_of(core.why);
   s.next = core.next;
+  if (auto dump = supervisor.dump_progress()) s.next = dump_text(*dump);
   s.boot_nonce = core.nonce.value();
   s.partner_name = config.name_of(config.partner());
   s.partner_state = core.partner_known ? interconnect::name(core.partner_state) : "unknown";
@@ -186,6 +197,12 @@ admin::StatusReport status_report(Supervisor& supervisor, std::int64_t superviso
                 {"invalid_messages", core.invalid_messages},
                 {"invalid_states", core.invalid_states},
                 {"illegal_states", core.illegal_states}};
+  if (auto dump = supervisor.dump_progress()) {
+    s.counters.push_back({"dump_bytes", dump->done});
+    s.counters.push_back({"dump_bytes_total", dump->total});
+    s.counters.push_back(
+        {"dump_left_ms", static_cast<std::uint64_t>(dump->left / milliseconds(1))});
+  }
   return s;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "ha/health.h"
+#include "node/test_panic.h"
 #include "nvlog/control_block.h"
 #include "pool/pool.h"
 
@@ -272,6 +273,10 @@ void Engine::order(const LunCreateOrder& o) {
 
 void Engine::order(const LunDeleteOrder& o) {
   service(o.identity)->delete_lun(o.name, answer(o.request));
+}
+
+void Engine::order(const TestPanicOrder& o) {
+  if (config_.test_panics) panic_on_purpose(static_cast<PanicKind>(o.kind));
 }
 
 void Engine::order(const PoolAsk& o) {

@@ -170,12 +170,20 @@ struct PoolAsk {  // of an identity that is 1 or 2; the engine checks the rest
   }
 };
 
+struct TestPanicOrder {   // only if the configuration allows it
+  std::uint8_t kind = 0;  // PanicKind
+  template <class A>
+  void fields(A& a) {
+    a(kind);
+  }
+};
+
 using ToEngine =
     std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
                  ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
                  GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder,
-                 KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk, CollectDumpOrder,
-                 CancelCollectOrder>;
+                 KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk, TestPanicOrder,
+                 CollectDumpOrder, CancelCollectOrder>;
 
 // ---- engine to supervisor ----
 

@@ -45,6 +45,16 @@ void PoolOrders::change_disks(const admin::PoolOrder& order, Done done) {
     ports_.pool.when_on_disk(answer<void>(done));
   };
   if (order.verb == PoolVerb::disk_fail) return change({});
+  if (order.verb == PoolVerb::disk_coredump) {
+    // No part of the pool: the label is all.
+    return with_labels([this, order, done](Status status) {
+      if (status && find_disk(order.disk)) {
+        status = fail(ErrorCode::refused, "disk " + order.disk + " bears a label");
+      }
+      if (!status) return answer(done, status);
+      label_disk(order, [done](const Status& labelled) { answer(done, labelled); });
+    });
+  }
   const auto label = [this, order, change](const Status& status) {
     if (!status || order.verb != PoolVerb::disk_spare || !order.label) return change(status);
     label_disk(order, change);
@@ -172,7 +182,8 @@ void PoolOrders::label_disk(const admin::PoolOrder& order, std::function<void(St
   label.cluster = identity_.cluster;
   label.id = new_id(static_cast<std::uint16_t>(*lun));
   label.owner = identity_.node;
-  label.role = disk::Role::spare;
+  bool for_dumps = order.verb == PoolVerb::disk_coredump;
+  label.role = for_dumps ? disk::Role::coredump : disk::Role::spare;
   label.size = disk::usable_size(disk->geometry().size);
   label.pool = ports_.pool.id();
   label.pool_name = identity_.name;

@@ -103,6 +103,7 @@ void PoolOrders::carry_out(const admin::PoolOrder& order, Done done) {
     case PoolVerb::disk_fail:
     case PoolVerb::disk_replace:
     case PoolVerb::disk_spare:
+    case PoolVerb::disk_coredump:
     case PoolVerb::pool_grow:
       return change_disks(order, std::move(done));
     case PoolVerb::snapshot_restore:

@@ -192,6 +192,24 @@ class GrowingPool : public PoolOrdersTest {
   }
 };
 
+TEST_F(GrowingPool, ABlankDiskForDumps) {
+  const auto dedicate = [this](const std::string& disk) {
+    return change(of_disk(PoolVerb::disk_coredump, disk));
+  };
+  EXPECT_TRUE(says(dedicate("5"), "bears a label"));
+  EXPECT_TRUE(says(dedicate("12"), "no disk"));
+  EXPECT_EQ(dedicate("9"), "");
+  EXPECT_TRUE(says(dedicate("9"), "label")) << "once";
+  EXPECT_EQ(member("9"), "") << "no part of the pool";
+  EXPECT_TRUE(says(change(of_disk(PoolVerb::disk_spare, "9")), "--label"));
+  EXPECT_TRUE(says(label("9"), "label")) << "and never becomes one";
+  auto& medium = *b.shelf.media[2];
+  auto read = disk::decode_label(medium.peek(disk::label_copy(0).offset, disk::area_block_size));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->role, disk::Role::coredump);
+  EXPECT_FALSE(read->mailbox);
+}
+
 TEST_F(GrowingPool, ABlankDiskIsLabelledAndJoins) {
   EXPECT_TRUE(says(change(of_disk(PoolVerb::disk_spare, "9")), "--label"));
   EXPECT_TRUE(says(label("12"), "no disk"));

@@ -106,6 +106,7 @@ Supervisor::~Supervisor() = default;
 void Supervisor::start() {
   ports_.engine.on_message([this](Bytes bytes) { engine_said(bytes); });
   ports_.engine.on_ended([this](const std::string& how) { engine_ended(how); });
+  ports_.engine.on_panic([this](const ports::EnginePanic& panic) { engine_panicked(panic); });
   ports_.interconnect.on_state([this](ports::LinkState state, const std::string& why) {
     link_why_ = why;
     feed(ha::LinkChanged{state});
@@ -163,6 +164,7 @@ void Supervisor::boot() {
   between_boots_ = false;
   queue_.clear();
   engine_stop_expected_ = false;
+  panic_ = {};
   engine_report_ = {};
   health_.engine_ready = false;
   health_.reported.reset();
@@ -244,13 +246,16 @@ void Supervisor::perform(ha::DiskCommand& action) {
   struct Visitor {
     Supervisor& self;
     ports::Disk* disk;
+    ha::DiskRef ref;
     decltype(done)& finish;
     decltype(plain)& plain_done;
 
     void operator()(ha::ReadBlock& op) {
       auto block = std::make_shared<std::vector<std::byte>>(ha::mailbox_block_size);
       disk->read(op.offset, *block,
-                 self.in_this_boot([block, finish = finish](Result<void> r) mutable {
+                 self.in_this_boot([block, finish = finish, &supervisor = self, ref = ref,
+                                    offset = op.offset](Result<void> r) mutable {
+                   if (r) supervisor.note_label(ref, offset, *block);
                    finish(r ? Result<ha::DiskReply>(ha::DiskReply(std::move(*block)))
                             : std::unexpected(r.error()));
                  }));
@@ -276,7 +281,7 @@ void Supervisor::perform(ha::DiskCommand& action) {
       disk->preempt(op.key, op.victim, op.type, op.abort, plain_done());
     }
   };
-  Visitor visitor{*this, d, done, plain};
+  Visitor visitor{*this, d, action.disk, done, plain};
   std::visit(visitor, action.operation);
 }
 
@@ -334,6 +339,7 @@ void Supervisor::perform(ha::CheckLog& a) {
   to_engine(CheckLogOrder{a.identity, a.durability, a.log_epoch, a.since, a.own_log});
 }
 void Supervisor::perform(ha::AssumeIdentity& a) {
+  if (a.identity == config_.self) panic_.epoch = a.epoch, panic_.holder = a.holder;
   to_engine(AssumeOrder{a.identity, a.epoch, a.replay, a.log_epoch, a.durability, a.since,
                         a.own_log, a.key, a.holder, a.absent});
 }
@@ -427,6 +433,7 @@ void Supervisor::drop_leases() {
 // ---- engine ----
 
 void Supervisor::engine_said(Bytes bytes) {
+  if (panic_.under_way) return;  // the word of the dead
   auto message = unarchive<FromEngine>(bytes);
   if (!message) {
     note(ha::Severity::error, "engine.malformed", "a message of the engine cannot be read");
@@ -550,6 +557,7 @@ void Supervisor::engine_ended(const std::string& how) {
   health_.engine_ready = false;
   drop_engine_requests("the engine ended");
   if (on_engine_gone_) return ports_.scheduler.post(std::exchange(on_engine_gone_, nullptr));
+  if (panic_.under_way) return panicked_engine_ended();
   bool expected = std::exchange(engine_stop_expected_, false);
   feed(ha::EngineEnded{expected, engine_kill_reason_.empty() ? how : engine_kill_reason_});
 }
@@ -558,10 +566,8 @@ void Supervisor::watch_engine() {
   auto now = ports_.scheduler.now();
   auto progress = ports_.engine.shared().engine_progress.load(std::memory_order_relaxed);
   if (watchdog_.stalled(progress, now) && ports_.engine.running()) {
-    engine_kill_reason_ =
-        fmt::format("no progress for {} ms", config_.progress_limit / milliseconds(1));
     watchdog_.ended();
-    ports_.engine.kill();
+    engine_hangs(fmt::format("no progress for {} ms", config_.progress_limit / milliseconds(1)));
   }
   watchdog_timer_ = ports_.scheduler.at(now + watchdog_.interval(), [this] { watch_engine(); });
 }

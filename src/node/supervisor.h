@@ -16,7 +16,9 @@
 #include "node/engine_watchdog.h"
 #include "node/event_log.h"
 #include "node/health_monitor.h"
+#include "node/panic_dump.h"
 #include "node/service_addresses.h"
+#include "node/test_panic.h"
 #include "ports/disk.h"
 #include "ports/engine_process.h"
 #include "ports/interconnect.h"
@@ -59,6 +61,8 @@ class Supervisor {
     order.request = request;
     ask_engine(request, ToEngine(std::move(order)), EngineDone(std::move(done)));
   }
+  // For tests: the engine crashes on purpose.
+  void panic_engine(PanicKind kind) { to_engine(TestPanicOrder{static_cast<std::uint8_t>(kind)}); }
   const ha::Core& core() const { return *core_; }
   const Config& config() const { return config_; }
   EventLog& events() { return events_; }
@@ -71,10 +75,13 @@ class Supervisor {
   const std::string& link_why() const { return link_why_; }
   Ports& ports() { return ports_; }
   void note(ha::Severity severity, std::string phase, std::string text);
+  // Of the dump under way, if any.
+  std::optional<PanicDump::Progress> dump_progress() const;
 
   static constexpr std::size_t max_operator_requests = 16;
   static constexpr std::size_t max_engine_requests = 64;
   static constexpr Duration engine_answer_limit = seconds(10);
+  static constexpr Duration interrupt_limit = milliseconds(200);
 
  private:
   void boot();
@@ -143,6 +150,16 @@ class Supervisor {
   void engine_fact(Fact& fact);
   void engine_ended(const std::string& how);
   void watch_engine();
+  // supervisor_panic.cc
+  void engine_panicked(const ports::EnginePanic& panic);
+  void engine_hangs(const std::string& how);
+  bool may_dump();
+  void begin_panic(const std::string& how);
+  void begin_dump();
+  void dump_over(const PanicDump::Outcome& outcome);
+  void panicked_engine_ended();
+  std::vector<PanicDump::Disk> dump_disks() const;
+  void note_label(ha::DiskRef ref, std::uint64_t offset, Bytes block);
   // supervisor_health.cc
   void watch_health();
   void look_at_health();
@@ -165,6 +182,19 @@ class Supervisor {
   bool engine_stop_expected_ = false;
   std::string engine_kill_reason_;
   EngineWatchdog watchdog_;
+  // What a panic needs, noted before: of each own disk the label's copies as last read, and how our
+  // own identity is served.
+  struct PanicState {
+    std::vector<std::array<std::vector<std::byte>, disk::label_copies>> labels;
+    Epoch epoch;            // 0: not served in this boot
+    ReservationKey holder;  // if served
+    bool under_way = false;
+    bool announced = false;  // that it is dumped
+    std::string how;
+    ports::TimerId interrupt_timer{};
+    std::unique_ptr<PanicDump> dump;
+  };
+  PanicState panic_;
   ports::TimerId watchdog_timer_{};
   EngineReport engine_report_;
   struct HealthState {

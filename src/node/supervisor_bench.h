@@ -22,8 +22,9 @@ class SupervisorBench {
   static constexpr NodeId red{1}, blue{2};
   static constexpr BootNonce first_nonce{100};
 
-  // `managed`: the service addresses are.
-  explicit SupervisorBench(bool managed = false) {
+  // `managed`: the service addresses are. `dump_disk`: red has a fourth disk, for dumps.
+  explicit SupervisorBench(bool managed = false, bool dump_disk = false)
+      : red_shelf(scheduler, red, dump_disk ? 3 : 2) {
     config.cluster = TestShelf::cluster;
     config.self = red;
     config.node_names = {"", "red", "blue"};
@@ -34,6 +35,7 @@ class SupervisorBench {
       config.services[2] = {"iqn.2026-11.org.duet:blue", "192.0.2.12", 3260, "eth0", 24};
     }
     config.shelves[1].luns = {0, 1};
+    if (dump_disk) config.shelves[1].luns = {0, 1, 2, 3};
     config.shelves[2].luns = {0, 1};
     Supervisor::Ports ports{scheduler,
                             link,
@@ -54,6 +56,10 @@ class SupervisorBench {
         paths.push_back(medium->connect());
         ports.disks[identity.value()].push_back(paths.back().get());
       }
+    }
+    if (dump_disk) {
+      add_dump_disk();
+      ports.disks[1].push_back(paths.back().get());
     }
     supervisor.emplace(config, std::move(ports));
     supervisor->on_halted([this] { ++halted; });
@@ -113,7 +119,7 @@ class SupervisorBench {
   simulation::FakeInterconnect link{scheduler};
   simulation::FakeEngine engine{scheduler};
   simulation::FakeAddresses kernel{scheduler};
-  TestShelf red_shelf{scheduler, red}, blue_shelf{scheduler, blue};
+  TestShelf red_shelf, blue_shelf{scheduler, blue};
   std::vector<std::unique_ptr<simulation::FakeDisk>> paths;
   Config config;
   std::uint64_t last_nonce = 200;
@@ -124,6 +130,23 @@ class SupervisorBench {
   std::optional<Supervisor> supervisor;
 
  private:
+  void add_dump_disk() {
+    simulation::FakeMedium::Options options;
+    options.name = "red/3";
+    options.size = 24 << 20;
+    options.seed = 103;
+    red_shelf.media.push_back(std::make_unique<simulation::FakeMedium>(scheduler, options));
+    auto label = red_shelf.labels.front();
+    label.id.bytes[0] = 0x77;
+    label.role = disk::Role::coredump;
+    label.mailbox = false;
+    label.position = label.disks_in_pool = 0;
+    label.redundancy = 0;
+    label.size = options.size;
+    red_shelf.labels.push_back(label);
+    red_shelf.write_label(3);
+    paths.push_back(red_shelf.media[3]->connect());
+  }
   void turn_engine() {
     if (engine_turns) ++engine.shared().engine_progress;
     scheduler.at(scheduler.now() + milliseconds(100), [this] { turn_engine(); });

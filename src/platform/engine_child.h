@@ -6,6 +6,8 @@
 #include <string>
 
 #include "platform/child_process.h"
+#include "platform/descriptor.h"
+#include "platform/engine_core.h"
 #include "platform/event_loop.h"
 #include "platform/shared_memory.h"
 #include "platform/unix_channel.h"
@@ -29,6 +31,11 @@ class EngineChild final : public ports::EngineProcess {
   void on_ended(std::function<void(const std::string&)> callback) override {
     on_ended_ = std::move(callback);
   }
+  void on_panic(std::function<void(const ports::EnginePanic&)> callback) override {
+    on_panic_ = std::move(callback);
+  }
+  void interrupt() override;
+  ports::CoreSource* core() override { return core_.get(); }
   Status start(BootNonce nonce) override;
   bool running() const override { return child_ != nullptr; }
   void kill() override;
@@ -40,12 +47,18 @@ class EngineChild final : public ports::EngineProcess {
   EngineChild(EventLoop& loop, std::vector<std::string> command, SharedMemory memory)
       : loop_(loop), command_(std::move(command)), memory_(std::move(memory)) {}
 
+  void read_report();
+
   EventLoop& loop_;
   std::vector<std::string> command_;
   SharedMemory memory_;
   std::unique_ptr<UnixChannel> channel_;
   std::unique_ptr<ChildProcess> child_;
+  std::unique_ptr<EngineCore> core_;
+  std::unique_ptr<Descriptor> report_;  // the pipe of crash_report.h
+  std::unique_ptr<FdWatcher> report_watcher_;
   std::function<void(Bytes)> on_message_;
+  std::function<void(const ports::EnginePanic&)> on_panic_;
   std::function<void(const std::string&)> on_ended_;
 };
 

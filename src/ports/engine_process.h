@@ -8,9 +8,16 @@
 #include "base/bytes.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "ports/core_source.h"
 #include "ports/shared_state.h"
 
 namespace duet::ports {
+
+// Of an engine that crashed and stands still, its sockets and disks closed.
+struct EnginePanic {
+  int signal = 0;
+  std::string how;  // "signal 6 (Aborted)", "ASSERT failed: ..."
+};
 
 class EngineProcess {
  public:
@@ -19,6 +26,13 @@ class EngineProcess {
   // closed, with how: "exit 0", "signal 6 (Aborted)".
   virtual void on_message(std::function<void(Bytes)> callback) = 0;
   virtual void on_ended(std::function<void(const std::string& how)> callback) = 0;
+  // Called once when the engine crashes and can tell: it is still there, and stays until it is
+  // killed. One that cannot tell just ends.
+  virtual void on_panic(std::function<void(const EnginePanic&)>) {}
+  // Makes a hung engine crash, where it hangs. on_panic follows unless it hangs in the kernel.
+  virtual void interrupt() {}
+  // Its memory; null: cannot be dumped. Valid until on_ended.
+  virtual ports::CoreSource* core() { return nullptr; }
   // Requires: none runs. Error: io_error (cannot be started), with the reason.
   virtual Status start(BootNonce nonce) = 0;
   virtual bool running() const = 0;

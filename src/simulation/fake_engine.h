@@ -23,9 +23,13 @@ class FakeEngine final : public ports::EngineProcess {
     if (!std::exchange(running_, false)) return;
     if (on_ended_) on_ended_(how);
   }
+  void panic(const ports::EnginePanic& panic) {
+    if (running_ && on_panic_) on_panic_(panic);
+  }
   std::vector<std::vector<std::byte>> take_sent() { return std::exchange(sent_, {}); }
   std::vector<BootNonce> starts;
-  std::size_t kills = 0;
+  std::size_t kills = 0, interrupts = 0;
+  ports::CoreSource* source = nullptr;  // its memory
   bool survives_kill = false;  // as a process in an uninterruptible system call; end() ends it
   std::string cannot_start;    // not empty: why
 
@@ -36,6 +40,11 @@ class FakeEngine final : public ports::EngineProcess {
   void on_ended(std::function<void(const std::string&)> callback) override {
     on_ended_ = std::move(callback);
   }
+  void on_panic(std::function<void(const ports::EnginePanic&)> callback) override {
+    on_panic_ = std::move(callback);
+  }
+  void interrupt() override { ++interrupts; }
+  ports::CoreSource* core() override { return source; }
   Status start(BootNonce nonce) override {
     ASSERT(!running_);
     if (!cannot_start.empty()) return fail(ErrorCode::io_error, cannot_start);
@@ -65,6 +74,7 @@ class FakeEngine final : public ports::EngineProcess {
   bool running_ = false;
   std::function<void(Bytes)> on_message_;
   std::function<void(const std::string&)> on_ended_;
+  std::function<void(const ports::EnginePanic&)> on_panic_;
   std::vector<std::vector<std::byte>> sent_;
 };
 

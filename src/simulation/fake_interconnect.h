@@ -27,6 +27,7 @@ class FakeInterconnect final : public ports::Interconnect {
   }
   // Reads of the partner's state that wait for an answer, when they are held; else `disconnected`.
   bool hold_reads = false;
+  std::function<std::vector<std::byte>()> partner_state;  // if set: the answer
   std::vector<ports::Done<std::vector<std::byte>>> reads;
 
   std::vector<std::byte> published;  // our state structure
@@ -50,7 +51,8 @@ class FakeInterconnect final : public ports::Interconnect {
       reads.push_back(std::move(done));
       return;
     }
-    scheduler_.post([done = std::move(done)]() mutable {
+    scheduler_.post([this, done = std::move(done)]() mutable {
+      if (partner_state) return done(partner_state());
       done(fail(ErrorCode::disconnected, "nobody there"));
     });
   }

@@ -1,0 +1,151 @@
+// An engine that panics while it can still be dumped (docs/protocols/coredump.md): the HA core
+// hears of it at once, as of an engine that has ended; the dump comes after, and only the end of
+// this boot waits for it.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "coredump/dump_disk.h"
+#include "node/credentials.h"
+#include "node/supervisor.h"
+
+namespace duet::node {
+namespace {
+
+// What the core's own readings of labels say of a disk; nothing: not known.
+std::optional<disk::Label> label_of(
+    const std::array<std::vector<std::byte>, disk::label_copies>& copies) {
+  auto chosen = disk::choose_label(copies[0], copies[1]);
+  return chosen ? std::optional(chosen->label) : std::nullopt;
+}
+
+}  // namespace
+
+// The core reads the labels of all disks now and then: which disk a path leads to.
+void Supervisor::note_label(ha::DiskRef ref, std::uint64_t offset, Bytes block) {
+  if (ref.identity != config_.self || block.size() != disk::area_block_size) return;
+  panic_.labels.resize(ports_.disks[config_.self.value()].size());
+  for (int copy = 0; copy < disk::label_copies; ++copy) {
+    if (offset != disk::label_copy(copy).offset) continue;
+    panic_.labels[ref.index][static_cast<std::size_t>(copy)].assign(block.begin(), block.end());
+  }
+}
+
+// Those that could be: labels and everything else are read again before one is chosen.
+std::vector<PanicDump::Disk> Supervisor::dump_disks() const {
+  std::vector<PanicDump::Disk> disks;
+  for (std::size_t i = 0; i < panic_.labels.size(); ++i) {
+    auto label = label_of(panic_.labels[i]);
+    if (!label || label->role == disk::Role::data || label->mailbox) continue;
+    disks.push_back({ports_.disks[config_.self.value()][i], label->id, false});
+  }
+  return disks;
+}
+
+// A dump costs nothing only while somebody else serves meanwhile: without a partner that lives, or
+// with its identity in our hands, the reboot comes first.
+bool Supervisor::may_dump() {
+  if (panic_.under_way || engine_stop_expected_ || between_boots_ || on_engine_gone_) return false;
+  if (panic_.epoch == Epoch(0) || ports_.engine.core() == nullptr) return false;
+  auto core = core_->snapshot(ports_.scheduler.now());
+  bool partner_lives =
+      core.partner_verdict == ha::Verdict::alive ||
+      (core.partner_verdict == ha::Verdict::suspect && core.interconnect == ha::Channel::fresh);
+  if (!partner_lives || core.identities[config_.partner().value() - 1u].served_here) return false;
+  return std::ranges::any_of(dump_disks(), [this](const PanicDump::Disk& disk) {
+    // A spare is RAID's until RAID says otherwise, and it says nothing yet.
+    auto index =
+        static_cast<std::size_t>(std::ranges::find(ports_.disks[config_.self.value()], disk.disk) -
+                                 ports_.disks[config_.self.value()].begin());
+    return disk.raid_left_it || label_of(panic_.labels[index])->role == disk::Role::coredump;
+  });
+}
+
+// The engine stands still, its sockets closed.
+void Supervisor::engine_panicked(const ports::EnginePanic& panic) {
+  if (panic_.under_way && panic_.interrupt_timer != ports::TimerId(0)) {  // as we asked it to
+    ports_.scheduler.cancel(std::exchange(panic_.interrupt_timer, ports::TimerId(0)));
+    return begin_dump();
+  }
+  if (!may_dump()) {
+    engine_kill_reason_ = panic.how;
+    return ports_.engine.kill();
+  }
+  begin_panic(panic.how);
+  begin_dump();
+}
+
+// It shall crash where it hangs; what hangs in the kernel does not, and is not dumped.
+void Supervisor::engine_hangs(const std::string& how) {
+  if (!may_dump()) {
+    engine_kill_reason_ = how;
+    return ports_.engine.kill();
+  }
+  begin_panic(how);
+  panic_.interrupt_timer =
+      ports_.scheduler.at(ports_.scheduler.now() + interrupt_limit, in_this_boot([this] {
+                            panic_.interrupt_timer = {};
+                            dump_over({false, "no dump: the engine hangs in the kernel"});
+                          }));
+  ports_.engine.interrupt();
+}
+
+// First of all what ends the clients' pause: notice and state, leases, addresses.
+void Supervisor::begin_panic(const std::string& how) {
+  panic_.under_way = true;
+  panic_.how = how;
+  watchdog_.ended();
+  addresses_.withdraw_all();
+  feed(ha::EngineEnded{false, how, true});
+  engine_report_ = {};
+  health_.engine_ready = false;
+  drop_engine_requests("the engine panicked");
+}
+
+void Supervisor::begin_dump() {
+  PanicDump::Order order;
+  order.cluster = config_.cluster;
+  order.holder = panic_.holder;
+  order.limit = config_.dump_limit;
+  order.dump.node = config_.self;
+  order.dump.epoch = panic_.epoch;
+  order.dump.boot_nonce = nonce_;
+  order.dump.wall_time = static_cast<std::uint64_t>(ports_.wall_clock_ns() / 1'000'000'000);
+  order.dump.version = software_version;
+  order.dump.reason = panic_.how;
+  order.dump.cache = config_.dump_cache;
+  order.disks = dump_disks();
+  panic_.dump = std::make_unique<PanicDump>(
+      ports_.scheduler, *ports_.engine.core(), std::move(order),
+      [this] {
+        if (!std::exchange(panic_.announced, true)) {
+          note(ha::Severity::notice, "node.dumping",
+               "the engine's memory goes to " + panic_.dump->progress().disk);
+        }
+        feed(ha::DumpChanged{false});
+      },
+      [this](const PanicDump::Outcome& outcome) { dump_over(outcome); });
+  panic_.dump->start();
+}
+
+void Supervisor::dump_over(const PanicDump::Outcome& outcome) {
+  auto severity = outcome.complete ? ha::Severity::notice : ha::Severity::warning;
+  note(severity, outcome.complete ? "node.dumped" : "node.dump_failed", outcome.text);
+  panic_.dump.reset();
+  ports_.engine.kill();
+  feed(ha::DumpChanged{true});
+}
+
+// The core knows already; what is to come is the end of the dump.
+void Supervisor::panicked_engine_ended() {
+  if (panic_.dump) return panic_.dump->process_gone();
+  if (panic_.interrupt_timer == ports::TimerId(0)) return;
+  ports_.scheduler.cancel(std::exchange(panic_.interrupt_timer, ports::TimerId(0)));
+  dump_over({false, "no dump: the engine has ended"});
+}
+
+std::optional<PanicDump::Progress> Supervisor::dump_progress() const {
+  return panic_.dump ? std::optional(panic_.dump->progress()) : std::nullopt;
+}
+
+}  // namespace duet::node

@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+"""An engine that panics is dumped to a disk for that, and a debugger finds in the core where it crashed."""
+
+import json
+import signal
+import subprocess
+import unittest
+
+import pair as pair_module
+import processes
+import scenario
+
+DUMP_DISK = 4
+
+
+@unittest.skipIf(pair_module.time_scale() > 1, "a sanitizer reports crashes itself: there is no dump")
+class Panic(scenario.Scenario):
+    # The partner counts as alive for so long after it was stopped: see panic().
+    overrides = {"coredump.test_panics": "true", "engine.progress_limit_ms": 1500,
+                 "takeover.interconnect_silence_ms": 4000, "takeover.mailbox_silence_ms": 4000}
+
+    def _no_program_broke(self):
+        for path in self.pair.directory.glob("*.log"):  # but on purpose
+            lines = path.read_text(errors="replace").splitlines()
+            path.write_text("\n".join(line for line in lines if "test_panic.cc" not in line))
+        super()._no_program_broke()
+
+    def start(self):
+        self.pair.disk_size = "256M"
+        self.pair.shelves["red"].DISKS = DUMP_DISK + 1
+        for shelf in self.pair.shelves.values():
+            shelf.start()
+        self.pair.shelves["red"].DISKS = DUMP_DISK  # the last one is no part of the pool
+        for node in self.pair.nodes.values():
+            node.write_config(self.pair.secret)
+            node.init()
+        self.pair.shelves["red"].DISKS = DUMP_DISK + 1
+        for node in self.pair.nodes.values():
+            node.write_config(self.pair.secret)
+            node.start()
+        self.pair.wait_healthy()
+        self.red.must("disk", "coredump", DUMP_DISK)
+        # The supervisor has heard of the label: it reads them every 10 s, and when a node boots.
+        t = processes.boottime_ns()
+        processes.send(self.red.engine_pid(), signal.SIGKILL)
+        self.pair.wait_event("takeover.serving", t, 20, "blue")
+        self.blue.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back")
+        self.blue.must("giveback", "red")
+        self.pair.wait_healthy()
+
+    def panic(self, kind):
+        """While the partner stands still: what it does with the disk is another matter."""
+        self.blue.stop()
+        t = processes.boottime_ns()
+        self.red.must("node", "panic", "--kind", kind)
+        end = self.pair.wait_event("node.reboot", t, 20, "red")
+        self.blue.resume()
+        return end
+
+    def dump(self):
+        core = self.pair.directory / "core"
+        done = subprocess.run([self.pair.program("dump_reader"), self.pair.shelves["red"].disk_file(DUMP_DISK), core],
+                              capture_output=True, text=True, timeout=60, check=True)
+        return json.loads(done.stdout), core
+
+    def backtrace(self, core):
+        done = subprocess.run(["gdb", "-batch", "-nx", "-ex", "bt 12", self.pair.program("duet-engine"), core],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        return done.stdout + done.stderr
+
+    def home(self):
+        """Whoever serves red: both nodes serve their own again."""
+        for node in self.pair.nodes.values():
+            node.wait_status(lambda s: s["state"] in ("up", "mbwait", pair_module.SERVING_ALONE), 30, "settled")
+        if self.blue.status()["state"] == pair_module.SERVING_ALONE:
+            self.blue.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back")
+            self.blue.must("giveback", "red")
+        self.pair.wait_healthy()
+
+    def test_every_kind_of_panic(self):
+        self.start()
+        for kind, function, reason in (
+                ("null", "BlockCache::find", "signal 11"),
+                ("assert", "fail_assertion_on_purpose", "ASSERT failed: seen =="),
+                ("stack", "recurse_without_end", "signal 11"),
+                ("abort", "abort_in_a_thread", "signal 6"),
+                ("hang", "hang_on_purpose", "no progress for 1500 ms")):
+            with self.subTest(kind):
+                self.panic(kind)
+                found, core = self.dump()
+                self.assertEqual(found["attribute"], "completed", found)
+                self.assertTrue(found["dump"]["complete"], found)
+                self.assertIn(reason, found["dump"]["reason"])
+                self.assertTrue(found["dump"]["build_id"])
+                self.assertTrue(any("duet-engine+" in frame for frame in found["dump"]["stack"]), found)
+                text = self.backtrace(core)
+                self.assertIn(function, text)
+            self.home()
+
+    def test_refused_without_permission(self):
+        self.pair.overrides = {"coredump.test_panics": "false"}
+        self.pair.start()
+        code, out, error = self.red.duet("node", "panic")
+        self.assertEqual(code, 3)
+        self.assertIn("coredump.test_panics", out + error)
+        self.assertTrue(self.red.engine_pid())
+
+
+if __name__ == "__main__":
+    unittest.main()
