@@ -40,12 +40,15 @@ class Panic(scenario.Scenario):
             node.start()
         self.pair.wait_healthy()
         self.red.must("disk", "coredump", DUMP_DISK)
-        # The supervisor has heard of the label: it reads them every 10 s, and when a node boots.
+        self.reboot(self.red)  # labels are read every 10 s, and when a node boots
+
+    def reboot(self, node):
         t = processes.boottime_ns()
-        processes.send(self.red.engine_pid(), signal.SIGKILL)
-        self.pair.wait_event("takeover.serving", t, 20, "blue")
-        self.blue.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back")
-        self.blue.must("giveback", "red")
+        processes.send(node.engine_pid(), signal.SIGKILL)
+        partner = self.pair.partner_of(node)
+        self.pair.wait_event("takeover.serving", t, 20, partner.name)
+        partner.wait_status(lambda s: s["giveback"]["possible"], 30, "can give back")
+        partner.must("giveback", node.name)
         self.pair.wait_healthy()
 
     def panic(self, kind):
@@ -96,6 +99,42 @@ class Panic(scenario.Scenario):
                 text = self.backtrace(core)
                 self.assertIn(function, text)
             self.home()
+
+    def slow_dump(self):
+        answer = self.pair.shelves["red"].command(f"slow {DUMP_DISK} 300")
+        self.assertTrue(answer.startswith("ok"), answer)
+
+    def test_the_partner_serves_meanwhile(self):
+        self.start()
+        self.reboot(self.blue)  # it knows the label, too
+        self.slow_dump()
+        t = processes.boottime_ns()
+        self.red.must("node", "panic")
+        serving = self.pair.wait_event("takeover.serving", t, 20, "blue")
+        self.red.wait_status(lambda s: s["state"] == "dumping" and " MiB, " in s["next"], 20, "shows progress")
+        dumped = self.pair.wait_event("node.dumped", t, 20, "red")
+        self.assertLess(serving.t, dumped.t)
+        self.home()
+
+    def test_the_supervisor_dies_while_it_dumps(self):
+        self.start()
+        self.slow_dump()
+        self.blue.stop()
+        t = processes.boottime_ns()
+        self.red.must("node", "panic")
+        self.pair.wait_event("node.dumping", t, 20, "red")
+        engine = self.red.engine_pid()
+        self.assertTrue(engine)
+        processes.send(self.red.process.pid, signal.SIGKILL)
+        processes.wait_until(lambda: not processes.alive(engine), 5, "the engine ends with its supervisor")
+        self.pair.events.stop("red")
+        self.assertEqual(self.dump()[0]["attribute"], "active")
+        self.blue.resume()
+        self.blue.wait_status(lambda s: s["state"] == pair_module.SERVING_ALONE, 30, "serves both")
+        self.pair.shelves["red"].command(f"slow {DUMP_DISK} 0")
+        self.red.process.end()
+        self.red.start()
+        self.home()
 
     def test_refused_without_permission(self):
         self.pair.overrides = {"coredump.test_panics": "false"}
