@@ -16,8 +16,8 @@ DUMP_DISK = 4
 @unittest.skipIf(pair_module.time_scale() > 1, "a sanitizer reports crashes itself: there is no dump")
 class Panic(scenario.Scenario):
     # The partner counts as alive for so long after it was stopped: see panic().
-    overrides = {"coredump.test_panics": "true", "engine.progress_limit_ms": 1500,
-                 "takeover.interconnect_silence_ms": 4000, "takeover.mailbox_silence_ms": 4000}
+    overrides = {"coredump.test_panics": "true", "engine.progress_limit_ms": 3000,
+                 "takeover.interconnect_silence_ms": 8000, "takeover.mailbox_silence_ms": 8000}
 
     def _no_program_broke(self):
         for path in self.pair.directory.glob("*.log"):  # but on purpose
@@ -87,7 +87,7 @@ class Panic(scenario.Scenario):
                 ("assert", "fail_assertion_on_purpose", "ASSERT failed: seen =="),
                 ("stack", "recurse_without_end", "signal 11"),
                 ("abort", "abort_in_a_thread", "signal 6"),
-                ("hang", "hang_on_purpose", "no progress for 1500 ms")):
+                ("hang", "hang_on_purpose", "no progress for 3000 ms")):
             with self.subTest(kind):
                 self.panic(kind)
                 found, core = self.dump()
