@@ -55,6 +55,7 @@ SimEngineProcess::SimEngineProcess(World& world, Process& supervisor, SimNvram& 
     : world_(world), supervisor_(supervisor), nvram_(nvram), self_(self) {}
 
 SimEngineProcess::~SimEngineProcess() {
+  *alive_ = false;
   die("orphaned", false);
 }
 
@@ -76,8 +77,8 @@ Status SimEngineProcess::start(BootNonce nonce) {
       world_.panicked(self_, "engine", panic.what);
       if (run_ && run_->number == run) {
         (void)run_->engine.release();  // what an assertion interrupted is in no state to be ended
-        world_.outside().post([this, run] {
-          if (run_ && run_->number == run) die("signal 6 (Aborted)", true);
+        world_.outside().post([this, alive = alive_, run] {
+          if (*alive && run_ && run_->number == run) die("signal 6 (Aborted)", true);
         });
       }
     }
@@ -101,8 +102,8 @@ void SimEngineProcess::build() {
   }
   if (!region) {
     world_.trace(config.name_of(self_), "NVRAM region: " + region.error().message);
-    world_.outside().post([this, number = run.number] {
-      if (run_ && run_->number == number) die("exit 1", true);
+    world_.outside().post([this, alive = alive_, number = run.number] {
+      if (*alive && run_ && run_->number == number) die("exit 1", true);
     });
     return;
   }
@@ -187,8 +188,10 @@ void SimEngineProcess::kill() {
   killing_ = run_->number;
   // A stopped process dies of SIGKILL, too.
   world_.outside().at(world_.now() + between(world_.random(), end_min, end_max),
-                      [this, number = run_->number] {
-                        if (run_ && run_->number == number) die("signal 9 (Killed)", true);
+                      [this, alive = alive_, number = run_->number] {
+                        if (*alive && run_ && run_->number == number) {
+                          die("signal 9 (Killed)", true);
+                        }
                       });
 }
 

@@ -79,6 +79,8 @@ class SimEngineProcess final : public ports::EngineProcess {
   std::array<Epoch, 3> assumed_{};
   std::function<void(Bytes)> on_message_;
   std::function<void(const std::string&)> on_ended_;
+  // What is on its way to it from outside outlives it: its supervisor may end meanwhile.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace duet::simulator
