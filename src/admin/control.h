@@ -135,8 +135,28 @@ struct PoolOrder {
   }
 };
 
+enum class CoreVerb : std::uint8_t {
+  list,    // CoreReply::cores, all of them
+  show,    // the one that `id` names, with its JSON
+  read,    // CoreReply::data: at most max_piece bytes from `offset` on
+  remove,  // and its JSON; durable
+};
+inline constexpr std::uint8_t core_verbs = 4;
+// What to do with the core files of an identity. CoreReply.
+struct CoreOrder {
+  static constexpr std::uint32_t max_piece = 512 * 1024;
+  CoreVerb verb{};
+  NodeId identity;   // 0: the node's own
+  std::string id{};  // or the front of it, if no other begins like that
+  std::uint64_t offset = 0;
+  template <class A>
+  void fields(A& a) {
+    a(verb), a(identity), a(id), a(offset);
+  }
+};
+
 using Request = std::variant<StatusQuery, EventsQuery, Operate, LunCreate, LunDelete, LunList,
-                             DiskList, HealthQuery, CheckQuery, PoolOrder, NodePanic>;
+                             DiskList, HealthQuery, CheckQuery, PoolOrder, NodePanic, CoreOrder>;
 
 // ---- replies ----
 
@@ -446,11 +466,38 @@ struct PoolReply {
   }
 };
 
+struct CoreItem {
+  NodeId identity;
+  std::string id;
+  bool collecting = false;   // not finished: it is being made of the raw dump
+  std::uint64_t size = 0;    // bytes; of the raw dump while collecting
+  std::uint64_t used = 0;    // bytes on the disks; collecting: of the raw dump, done
+  std::int64_t created = 0;  // ns since 1970
+  // What is beside the core file (docs/formats/coredump.md); empty: none, or the reply is full.
+  std::string details;
+  template <class A>
+  void fields(A& a) {
+    a(identity), a(id), a(collecting), a(size), a(used), a(created), a(details);
+  }
+};
+struct CoreReply {
+  static constexpr std::size_t max_details = 1024 * 1024;  // bytes, of all cores
+  bool ok = false;
+  std::string why;  // if not ok
+  std::vector<CoreItem> cores;
+  std::vector<std::byte> data;
+  bool end = false;  // nothing follows the data
+  template <class A>
+  void fields(A& a) {
+    a(ok), a(why), a(cores), a(data), a(end);
+  }
+};
+
 using Reply = std::variant<StatusReport, EventItem, EventsEnd, OperateReply, LunReply, DiskReport,
-                           HealthReport, CheckReport, PoolReply>;
+                           HealthReport, CheckReport, PoolReply, CoreReply>;
 
 // Changes with every change of the messages above.
-inline constexpr std::uint8_t control_version = 5;
+inline constexpr std::uint8_t control_version = 6;
 
 template <class T>
 std::vector<std::byte> to_message(const T& message) {

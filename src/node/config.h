@@ -77,6 +77,8 @@ struct Config {
   bool dump_cache = false;   // with the block cache and what clients read and write
   bool test_panics = false;  // `duet node panic`
   TimerConfig timers;
+  std::int64_t core_keep = 4;            // core files in each root volume; 0: none
+  std::int64_t core_space_percent = 10;  // of the root volume, for all of them
   bool auto_giveback = false;
   Duration auto_giveback_delay{};
   // In a row, within the window; 0: no limit.

@@ -208,16 +208,20 @@ TEST(Config, Coredump) {
   EXPECT_EQ(c->dump_limit, seconds(60));
   EXPECT_FALSE(c->dump_cache);
   EXPECT_FALSE(c->test_panics);
+  EXPECT_EQ(c->core_keep, 4);
+  EXPECT_EQ(c->core_space_percent, 10);
   c = parse_config(std::string(good) +
                        "\n[coredump]\nlimit_ms = 500\ninclude_cache = true\n"
-                       "test_panics = true\n",
+                       "test_panics = true\nkeep = 0\nspace_limit_percent = 90\n",
                    "test");
   ASSERT_TRUE(c) << c.error().message;
   EXPECT_EQ(c->dump_limit, milliseconds(500));
   EXPECT_TRUE(c->dump_cache);
   EXPECT_TRUE(c->test_panics);
-  for (const char* wrong :
-       {"limit_ms = 99", "limit_ms = 3600001", "test_panics = 1", "colour = 1"}) {
+  EXPECT_EQ(c->core_keep, 0);
+  EXPECT_EQ(c->core_space_percent, 90);
+  for (const char* wrong : {"limit_ms = 99", "limit_ms = 3600001", "test_panics = 1", "colour = 1",
+                            "keep = 65", "space_limit_percent = 0", "space_limit_percent = 91"}) {
     EXPECT_FALSE(parse_config(std::string(good) + "\n[coredump]\n" + wrong + "\n", "test"))
         << wrong;
   }

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t max_pool_name = 255;  // bytes; the pool knows better what is allowed
 constexpr std::size_t max_pool_path = 4096;
+constexpr std::size_t max_core_id = 16;
 
 admin::OperateOutcome outcome_of(ha::OperatorAnswer::Outcome outcome) {
   using From = ha::OperatorAnswer::Outcome;
@@ -201,7 +202,11 @@ void ControlService::serve(ClientId client, const admin::LunList&) {
 }
 
 // Why not here, and where to ask instead.
-std::string ControlService::not_served(const ha::IdentitySnapshot& identity) const {
+std::string ControlService::not_served(NodeId asked) const {
+  if (asked.value() < 1 || asked.value() > 2) return "no such node";
+  const auto core = supervisor_.core().snapshot(supervisor_.ports().scheduler.now());
+  const auto& identity = core.identities[asked.value() - 1u];
+  if (identity.served_here && supervisor_.ports().engine.running()) return {};
   const auto& config = supervisor_.config();
   const std::string& name = config.name_of(identity.identity);
   const std::string& partner = config.name_of(config.partner());
@@ -222,16 +227,12 @@ void ControlService::serve(ClientId client, const admin::PoolOrder& request) {
     reply(client, answer);
   };
   if (static_cast<std::uint8_t>(request.verb) >= admin::pool_verbs) return refuse("no such order");
-  if (ask.order.identity.value() > 2) return refuse("no such node");
   for (const auto* name : {&request.volume, &request.snapshot, &request.lun, &request.name,
                            &request.disk, &request.spare}) {
     if (name->size() > max_pool_name) return refuse("a name is too long");
   }
   if (request.file.size() > max_pool_path) return refuse("a path is too long");
-  const auto core = supervisor_.core().snapshot(supervisor_.ports().scheduler.now());
-  const auto& identity = core.identities[ask.order.identity.value() - 1u];
-  const bool served = identity.served_here && supervisor_.ports().engine.running();
-  if (!served) return refuse(not_served(identity));
+  if (auto why = not_served(ask.order.identity); !why.empty()) return refuse(why);
   supervisor_.ask_engine(
       std::move(ask),
       Supervisor::PoolDone([this, client, alive = alive_](const PoolAnswer& answer) {
@@ -255,6 +256,25 @@ void ControlService::serve(ClientId client, const admin::NodePanic& request) {
   supervisor_.note(ha::Severity::warning, "node.test_panic", request.kind);
   supervisor_.panic_engine(*kind);
   answer(admin::OperateOutcome::done, {});
+}
+
+void ControlService::serve(ClientId client, const admin::CoreOrder& request) {
+  CoreAsk ask;
+  ask.order = request;
+  if (ask.order.identity == no_node) ask.order.identity = supervisor_.config().self;
+  auto refuse = [&](const std::string& why) {
+    admin::CoreReply answer;
+    answer.why = why;
+    reply(client, answer);
+  };
+  if (static_cast<std::uint8_t>(request.verb) >= admin::core_verbs) return refuse("no such order");
+  if (request.id.size() > max_core_id) return refuse("no core has such an id");
+  if (auto why = not_served(ask.order.identity); !why.empty()) return refuse(why);
+  supervisor_.ask_engine(
+      std::move(ask),
+      Supervisor::CoreDone([this, client, alive = alive_](const CoreAnswer& answer) {
+        if (*alive) reply(client, answer.reply);
+      }));
 }
 
 void ControlService::serve(ClientId client, const admin::DiskList&) {

@@ -46,9 +46,11 @@ class ControlService {
   void serve(ClientId client, const admin::DiskList& request);
   void serve(ClientId client, const admin::PoolOrder& request);
   void serve(ClientId client, const admin::NodePanic& request);
+  void serve(ClientId client, const admin::CoreOrder& request);
 
   NodeId moving_node() const;
-  std::string not_served(const ha::IdentitySnapshot& identity) const;
+  // Why an order to the pool of an identity cannot be carried out here; empty: it can.
+  std::string not_served(NodeId identity) const;
   Supervisor::LunDone answer_luns(ClientId client);
   template <class Order>
   void change_lun(ClientId client, Order order);

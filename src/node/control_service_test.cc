@@ -347,6 +347,51 @@ TEST(ControlService, OrdersToAPoolThatIsServedElsewhereAreRefusedWithWhereToAsk)
   EXPECT_TRUE(b.told<PoolAsk>().empty());
 }
 
+TEST(ControlService, OrdersAboutCoresAreAskedOfTheEngineThatServesThem) {
+  Bench b;
+  auto client = b.connect();
+  admin::CoreOrder order;
+  order.verb = admin::CoreVerb::read;
+  order.id = "0abc";
+  order.offset = 512;
+  Bench::ask(client, order);
+  auto asked = b.told<CoreAsk>();
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].order.identity, Bench::red) << "0: our own";
+  EXPECT_EQ(asked[0].order.offset, 512u);
+  CoreAnswer answer;
+  answer.request = asked[0].request;
+  answer.reply.ok = true;
+  answer.reply.data.resize(admin::CoreOrder::max_piece);
+  b.say(answer);
+  auto replies = Bench::replies<admin::CoreReply>(client);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].data.size(), admin::CoreOrder::max_piece);
+
+  Bench::ask(client, order);
+  b.run(Supervisor::engine_answer_limit + seconds(1));
+  replies = Bench::replies<admin::CoreReply>(client);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_NE(replies[0].why.find("duet core list"), std::string::npos) << replies[0].why;
+
+  (void)b.told<CoreAsk>();
+  order.identity = Bench::blue;
+  Bench::ask(client, order);
+  order.identity = NodeId(3);
+  Bench::ask(client, order);
+  order.identity = Bench::red;
+  order.id = std::string(1 << 20, 'x');
+  Bench::ask(client, order);
+  order.id = "0abc";
+  order.verb = static_cast<admin::CoreVerb>(200);
+  Bench::ask(client, order);
+  replies = Bench::replies<admin::CoreReply>(client);
+  ASSERT_EQ(replies.size(), 4u);
+  for (const auto& reply : replies) EXPECT_FALSE(reply.ok);
+  EXPECT_NE(replies[0].why.find("ask blue"), std::string::npos) << replies[0].why;
+  EXPECT_TRUE(b.told<CoreAsk>().empty());
+}
+
 // The engine would end by an assertion, or the channel to it.
 TEST(ControlService, ImpossibleLunsNeverReachTheEngine) {
   Bench b;

@@ -194,12 +194,13 @@ void Engine::order(const DiskReturnedNote& o) {
   service(o.identity)->disk_returned(o.index);
 }
 
-// The raw dump stays on its disk.
 void Engine::order(const CollectDumpOrder& o) {
-  tell(DumpCollectionFact{.identity = o.identity, .index = o.index, .over = true});
+  service(o.identity)->collect_dump(o.index);
 }
 
-void Engine::order(const CancelCollectOrder&) {}
+void Engine::order(const CancelCollectOrder& o) {
+  service(o.identity)->cancel_collect(o.index);
+}
 
 void Engine::order(const ReleaseOrder& o) {
   service(o.identity)->release();
@@ -282,6 +283,12 @@ void Engine::order(const TestPanicOrder& o) {
 void Engine::order(const PoolAsk& o) {
   service(o.order.identity)->pool_order(o.order, [this, request = o.request](admin::PoolReply r) {
     tell(PoolAnswer{request, std::move(r)});
+  });
+}
+
+void Engine::order(const CoreAsk& o) {
+  service(o.order.identity)->core_order(o.order, [this, request = o.request](admin::CoreReply r) {
+    tell(CoreAnswer{request, std::move(r)});
   });
 }
 

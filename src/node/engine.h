@@ -76,6 +76,7 @@ class Engine {
   void order(const LunListOrder& o);
   void order(const PoolAsk& o);
   void order(const TestPanicOrder& o);
+  void order(const CoreAsk& o);
 
   void tell(const FromEngine& fact) { ports_.supervisor.send(archive(fact)); }
   IdentityService* service(NodeId identity);

@@ -177,13 +177,21 @@ struct TestPanicOrder {   // only if the configuration allows it
     a(kind);
   }
 };
+struct CoreAsk {  // of an identity that is 1 or 2; the engine checks the rest
+  std::uint64_t request = 0;
+  admin::CoreOrder order;
+  template <class A>
+  void fields(A& a) {
+    a(request), a(order);
+  }
+};
 
 using ToEngine =
     std::variant<DialMirrorOrder, HangUpMirrorOrder, OpenWindowOrder, CloseWindowOrder, AssumeOrder,
                  ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
                  GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder,
                  KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk, TestPanicOrder,
-                 CollectDumpOrder, CancelCollectOrder>;
+                 CollectDumpOrder, CancelCollectOrder, CoreAsk>;
 
 // ---- engine to supervisor ----
 
@@ -313,6 +321,14 @@ struct PoolAnswer {  // to PoolAsk
     a(request), a(reply);
   }
 };
+struct CoreAnswer {  // to CoreAsk
+  std::uint64_t request = 0;
+  admin::CoreReply reply;
+  template <class A>
+  void fields(A& a) {
+    a(request), a(reply);
+  }
+};
 // Every half second, for `duet status`.
 struct EngineReport {
   enum class Mirror : std::uint8_t { none, down, resync, complete };
@@ -374,6 +390,6 @@ using FromEngine =
     std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact, ReleasedFact,
                  ReleaseFailedFact, PreparedFact, HandedOverFact, HandOverFailedFact,
                  DurabilityWantedFact, FencedFact, LunAnswer, EngineReport, LogFact, HealthKeptFact,
-                 LogCheckedFact, PoolAnswer, DiskNeededFact, DumpCollectionFact>;
+                 LogCheckedFact, PoolAnswer, DiskNeededFact, DumpCollectionFact, CoreAnswer>;
 
 }  // namespace duet::node

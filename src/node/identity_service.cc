@@ -422,6 +422,7 @@ void IdentityService::serve() {
   }
   start_files();
   start_orders();
+  start_cores();
   phase_ = Phase::serving;
   ports_.tell(AssumedFact{identity_, replayed_});
 }
@@ -485,17 +486,76 @@ void IdentityService::start_orders() {
       std::move(schedules));
 }
 
+void IdentityService::start_cores() {
+  CoreFiles::Ports ports{
+      ports_.scheduler,
+      *files_,
+      [this] {
+        return logged_->crowded() || storage_->needs_consistency_point() ||
+               storage_->dirty_bytes() > storage_->dirty_limit() / 2;
+      },
+      [this](const DiskId& id) { return pool_writes_to(id); },
+      [this](const CoreFiles::Report& r) {
+        ports_.tell(DumpCollectionFact{identity_, r.index, r.bytes_done, r.bytes_total, r.over});
+      },
+      [this](std::uint8_t severity, std::string phase, std::string text) {
+        log(severity, std::move(phase), std::move(text));
+      },
+  };
+  CoreCollector::Rules rules;
+  rules.cluster = config_.cluster;
+  rules.node = identity_;
+  rules.keep = static_cast<std::size_t>(config_.core_keep);
+  rules.space_percent = static_cast<std::uint64_t>(config_.core_space_percent);
+  cores_ = std::make_unique<CoreFiles>(std::move(ports), rules);
+}
+
+// Not to its spares.
+bool IdentityService::pool_writes_to(const DiskId& id) const {
+  const auto* array = storage_->array();
+  if (array == nullptr) return true;
+  const auto& layout = array->layout();
+  return std::ranges::find(layout.members, id, &raid::Member::disk) != layout.members.end() ||
+         std::ranges::find(layout.joining, id, &raid::Joining::disk) != layout.joining.end();
+}
+
+// One that is not fenced, or of an identity that is not served, keeps its dump.
+void IdentityService::collect_dump(std::uint8_t index) {
+  const bool absent = std::ranges::find(order_.absent, index) != order_.absent.end();
+  if (!cores_ || absent || index >= ports_.disks.size()) {
+    return ports_.tell(DumpCollectionFact{.identity = identity_, .index = index, .over = true});
+  }
+  cores_->collect(index, *ports_.disks[index]);
+}
+
+void IdentityService::cancel_collect(std::uint8_t index) {
+  if (cores_) cores_->cancel(index);
+}
+
+void IdentityService::core_order(const admin::CoreOrder& order, CoreFiles::Done done) {
+  if (serving() && cores_) return cores_->carry_out(order, std::move(done));
+  admin::CoreReply refusal;
+  refusal.why = not_served();
+  done(std::move(refusal));
+}
+
 void IdentityService::end_orders() {
+  if (cores_) cores_->close();
+  cores_.reset();
   snapshots_.reset();
   if (orders_) orders_->close();
   orders_.reset();
 }
 
+std::string IdentityService::not_served() const {
+  return "the pool of " + config_.name_of(identity_) +
+         " is not served here now: see `duet status` for who does";
+}
+
 void IdentityService::pool_order(const admin::PoolOrder& order, PoolOrders::Done done) {
   if (serving() && orders_) return orders_->carry_out(order, std::move(done));
   admin::PoolReply refusal;
-  refusal.why = "the pool of " + config_.name_of(identity_) +
-                " is not served here now: see `duet status` for who does";
+  refusal.why = not_served();
   done(std::move(refusal));
 }
 
@@ -544,6 +604,7 @@ void IdentityService::given_up(const std::string& why) {
 void IdentityService::stop_everything() {
   ports_.scheduler.cancel(limit_timer_);
   ports_.scheduler.cancel(step_timer_);
+  cores_.reset();
   snapshots_.reset();
   orders_.reset();
   target_.reset();

@@ -23,6 +23,7 @@
 
 #include "filesystem/storage.h"
 #include "node/config.h"
+#include "node/core_files.h"
 #include "node/engine_channel.h"
 #include "node/file_service.h"
 #include "node/logged_storage.h"
@@ -96,6 +97,10 @@ class IdentityService {
   // Null: not served here. Valid until it is given away, or lost.
   files::FileStore* files() { return serving() ? files_.get() : nullptr; }
   void pool_order(const admin::PoolOrder& order, PoolOrders::Done done);
+  void core_order(const admin::CoreOrder& order, CoreFiles::Done done);
+  // ha::CollectDump, ha::CancelCollect.
+  void collect_dump(std::uint8_t index);
+  void cancel_collect(std::uint8_t index);
 
   bool serving() const { return phase_ == Phase::serving || phase_ == Phase::flushing; }
   // Neither served nor about to be: prepared is idle, too.
@@ -149,6 +154,9 @@ class IdentityService {
   void log_deletion(LunNumber lun, LunDone done);
   void start_files();
   void start_orders();
+  void start_cores();
+  bool pool_writes_to(const DiskId& id) const;
+  std::string not_served() const;
   void end_orders();
   void failed(std::string why);
   void settle(const std::function<void()>& then);
@@ -191,6 +199,7 @@ class IdentityService {
   std::unique_ptr<LunTarget> target_;
   std::unique_ptr<FileService> files_;
   std::unique_ptr<PoolOrders> orders_;
+  std::unique_ptr<CoreFiles> cores_;
   std::unique_ptr<SnapshotKeeper> snapshots_;
   std::set<LunNumber> deleting_;
   Goal goal_{};

@@ -492,6 +492,10 @@ void Supervisor::engine_fact(PoolAnswer& fact) {
   engine_answered(fact);
 }
 
+void Supervisor::engine_fact(CoreAnswer& fact) {
+  engine_answered(fact);
+}
+
 template <class Answer>
 void Supervisor::engine_answered(const Answer& answer) {
   auto it = engine_requests_.find(answer.request);
@@ -510,6 +514,12 @@ void Supervisor::refuse(const EngineDone& done, std::uint64_t request, const std
     answer.request = request;
     answer.why = why;
     return (*luns)(answer);
+  }
+  if (const auto* cores = std::get_if<CoreDone>(&done)) {
+    CoreAnswer answer;
+    answer.request = request;
+    answer.reply.why = why;
+    return (*cores)(answer);
   }
   PoolAnswer answer;
   answer.request = request;
@@ -530,8 +540,9 @@ void Supervisor::ask_engine(std::uint64_t request, ToEngine message, EngineDone 
     });
     return;
   }
-  const char* look = std::holds_alternative<LunDone>(done) ? "`duet lun list`"
-                                                           : "`duet pool status` and the lists";
+  const char* look = "`duet pool status` and the lists";
+  if (std::holds_alternative<LunDone>(done)) look = "`duet lun list`";
+  if (std::holds_alternative<CoreDone>(done)) look = "`duet core list`";
   auto limit = ports_.scheduler.at(ports_.scheduler.now() + engine_answer_limit, [give_up, look] {
     give_up(std::string("the engine does not answer; the change may still happen: see ") + look);
   });

@@ -51,6 +51,7 @@ class Supervisor {
   // ---- for the control socket (node/control_service.h) ----
   using LunDone = std::function<void(const LunAnswer&)>;
   using PoolDone = std::function<void(const PoolAnswer&)>;
+  using CoreDone = std::function<void(const CoreAnswer&)>;
   using OperatorDone = std::function<void(ha::OperatorAnswer)>;  // `accepted` first, then the end
   // `request.request` is filled in.
   void operate(ha::OperatorRequest request, OperatorDone done);
@@ -131,7 +132,7 @@ class Supervisor {
   void perform(ha::EndBoot& action);
 
   void to_engine(const ToEngine& message) { ports_.engine.send(archive(message)); }
-  using EngineDone = std::variant<LunDone, PoolDone>;
+  using EngineDone = std::variant<LunDone, PoolDone, CoreDone>;
   void ask_engine(std::uint64_t request, ToEngine message, EngineDone done);
   static void refuse(const EngineDone& done, std::uint64_t request, const std::string& why);
   template <class Answer>
@@ -141,6 +142,7 @@ class Supervisor {
   void engine_fact(ReadyFact& fact);
   void engine_fact(LunAnswer& fact);
   void engine_fact(PoolAnswer& fact);
+  void engine_fact(CoreAnswer& fact);
   void engine_fact(AssumedFact& fact);
   void engine_fact(ReleasedFact& fact);
   void engine_fact(HandedOverFact& fact);

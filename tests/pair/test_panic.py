@@ -52,13 +52,15 @@ class Panic(scenario.Scenario):
         self.pair.wait_healthy()
 
     def panic(self, kind):
-        """While the partner stands still: what it does with the disk is another matter."""
+        """The dump, read while the partner stands still: whoever serves next makes a core file of it."""
         self.blue.stop()
         t = processes.boottime_ns()
         self.red.must("node", "panic", "--kind", kind)
-        end = self.pair.wait_event("node.reboot", t, 20, "red")
-        self.blue.resume()
-        return end
+        self.pair.wait_event("node.reboot", t, 20, "red")
+        try:
+            return self.dump()
+        finally:
+            self.blue.resume()
 
     def dump(self):
         core = self.pair.directory / "core"
@@ -89,8 +91,7 @@ class Panic(scenario.Scenario):
                 ("abort", "abort_in_a_thread", "signal 6"),
                 ("hang", "hang_on_purpose", "no progress for 3000 ms")):
             with self.subTest(kind):
-                self.panic(kind)
-                found, core = self.dump()
+                found, core = self.panic(kind)
                 self.assertEqual(found["attribute"], "completed", found)
                 self.assertTrue(found["dump"]["complete"], found)
                 self.assertIn(reason, found["dump"]["reason"])
