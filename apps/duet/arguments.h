@@ -25,6 +25,7 @@ struct Arguments {
   std::string identity;  // lun
   std::string name;
   std::string size;
+  std::string save_as;             // core save
   bool reserve = false;            // lun create
   std::string kind = "null";       // node panic
   bool data = false;               // pool check

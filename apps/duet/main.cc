@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "client.h"
+#include "cores.h"
 #include "initialize.h"
 #include "node/config.h"
 #include "operate.h"
@@ -222,6 +223,24 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
       ->add_flag("--label", a.label, "labels it if it bears no label; what else it bears is lost");
 }
 
+template <class Add, class Json>
+void add_cores(CLI::App& app, Arguments& a, Add add, Json json) {
+  auto* core = app.add_subcommand("core", "core files of a node that panicked, in its root volume");
+  core->require_subcommand(1);
+  const auto verb = [&](const char* name, const char* help, auto action, bool id) {
+    auto* sub = add(core, name, help, action);
+    if (id) sub->add_option("ID", a.name, "or the front of it")->required();
+    sub->add_option("--identity", a.identity, "node whose cores they are; default: this one");
+    return sub;
+  };
+  json(verb("list", "all of them, and what is being collected", core_list, false));
+  json(verb("show", "why and where it panicked, and what there is of it", core_show, true));
+  verb("save", "to FILE, which `gdb duet-engine FILE` opens", core_save, true)
+      ->add_option("FILE", a.save_as)
+      ->required();
+  verb("delete", "deletes it", core_delete, true);
+}
+
 int run(int argc, char** argv) {
   Arguments a;
   TargetOptions where;
@@ -314,6 +333,7 @@ int run(int argc, char** argv) {
   disk->require_subcommand(1);
   json(add(disk, "list", "label, role, path, reservation", disks));
   add_storage(app, lun, disk, a, add, json);
+  add_cores(app, a, add, json);
 
   auto* first = add(&app, "init", "labels and formats this node's own shelf", init);
   first->add_flag("--force", a.initialize.force,

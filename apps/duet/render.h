@@ -27,6 +27,11 @@ std::string pool_json(const admin::PoolReport& report);
 std::string volumes_text(const admin::PoolReply& reply);
 std::string snapshots_text(const admin::PoolReply& reply);
 std::string volumes_json(const admin::PoolReply& reply);  // of both
+// render_core.cc
+std::string cores_text(const admin::CoreReply& reply);
+std::string cores_json(const admin::CoreReply& reply);
+std::string core_text(const admin::CoreItem& core);
+std::string core_json(const admin::CoreItem& core);
 std::string human_size(std::uint64_t bytes);
 
 }  // namespace duet::cli
