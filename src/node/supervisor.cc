@@ -78,6 +78,8 @@ ha::Config core_config(const Config& config) {
   c.timers.interconnect_silence = config.timers.interconnect_silence;
   c.timers.mailbox_silence = config.timers.mailbox_silence;
   c.timers.cold_start_wait = config.timers.cold_start_wait;
+  // Both nodes are configured alike; a shorter limit in the header counts.
+  c.dump_limits.own_limit = config.dump_limit;
   c.auto_giveback = config.auto_giveback;
   c.auto_giveback_rules.delay = config.auto_giveback_delay;
   c.auto_giveback_rules.attempts = static_cast<std::uint32_t>(config.auto_giveback_attempts);
