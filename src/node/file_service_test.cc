@@ -266,6 +266,27 @@ TEST_F(FileServiceTest, TooManyAtOnceAreBusy) {
   EXPECT_EQ(good, FileService::max_operations);
 }
 
+// The log is full of what the partner has not got yet, and no consistency point frees that.
+TEST_F(FileServiceTest, ALogThatTransfersHoldIsWaitedForInPeace) {
+  EXPECT_MARK(turn_without_room);
+  const Handle file = create_file("a");
+  mirror.hold();
+  const std::string data(64 << 10, 'x');
+  int good = 0;
+  for (int i = 0; i < 100; ++i) {
+    store().change({write_of(file, static_cast<std::uint64_t>(i) << 16, data), {}, {}},
+                   [&](const auto& r) { good += r.has_value(); });
+  }
+  int turns = 0;
+  bool over = false;
+  scheduler.at(scheduler.now() + milliseconds(50), [&] { over = true; });
+  while (!over && ++turns < 100'000) scheduler.step();
+  EXPECT_LT(turns, 20'000) << "time passes";
+  mirror.release();
+  run(seconds(5));
+  EXPECT_EQ(good, 100);
+}
+
 TEST_F(FileServiceTest, AHandOverCompletesWhatHasBegunAndThePartnerHasIt) {
   create_file("before");
   mirror.hold();

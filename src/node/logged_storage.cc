@@ -165,8 +165,17 @@ void LoggedStorage::end_turn(bool done) {
   turn_under_way_ = false;
   if (!done) {
     MARK(turn_without_room);
-    return storage_.start_consistency_point();
+    if (!std::exchange(turn_refused_, true)) return storage_.start_consistency_point();
+    // A consistency point has not helped: transfers to the partner hold the log. A point of a pool
+    // that is clean takes no time, so ask again after some, unless a transfer ends before.
+    if (turn_retry_ != ports::TimerId()) return;
+    turn_retry_ = scheduler_.at(scheduler_.now() + turn_pause, [this] {
+      turn_retry_ = {};
+      storage_.start_consistency_point();
+    });
+    return;
   }
+  turn_refused_ = false;
   waiting_.pop_front();
   resume_waiting();
 }
@@ -359,6 +368,7 @@ void LoggedStorage::on_consistency_point(const nvlog::LogPosition& position) {
 void LoggedStorage::stop() {
   if (std::exchange(stopped_, true)) return;
   scheduler_.cancel(std::exchange(patience_, {}));
+  scheduler_.cancel(std::exchange(turn_retry_, {}));
   log_event(nvlog::Stop{});
   for (auto& entry : std::exchange(unacknowledged_, {})) entry.done(not_served());
   for (auto& entry : std::exchange(waiting_, {})) {

@@ -31,6 +31,8 @@ class LoggedStorage {
   // A change that waits longer for the partner's NVRAM is brought to disk, which acknowledges it as
   // well: a partner that stands still costs our clients this, not the timeout of the mirror.
   static constexpr Duration mirror_patience = milliseconds(100);
+  // A turn that found no room is tried again after this, unless something became free before.
+  static constexpr Duration turn_pause = milliseconds(5);
 
   // `mirror`: null when this identity's log is not mirrored from here (the partner's, after a
   // takeover).
@@ -142,9 +144,11 @@ class LoggedStorage {
   bool stopped_ = false;
   bool commit_scheduled_ = false;
   bool turn_under_way_ = false;
-  std::uint64_t turns_ = 0;    // begun
-  ports::TimerId patience_{};  // while something may be unacknowledged
-  bool mirror_late_ = false;   // until it takes something again
+  bool turn_refused_ = false;    // the one in front found no room
+  ports::TimerId turn_retry_{};  // it asks again
+  std::uint64_t turns_ = 0;      // begun
+  ports::TimerId patience_{};    // while something may be unacknowledged
+  bool mirror_late_ = false;     // until it takes something again
   std::deque<Waiting> waiting_;
   std::deque<Unacknowledged> unacknowledged_;
   std::multimap<LogSequence, Held> held_;
