@@ -265,20 +265,22 @@ void PanicDump::beat() {
 }
 
 // Says only of what is durable that it is stored.
-void PanicDump::flush_and_write_header(std::function<void(Result<void>)> done) {
-  disk_->flush(
-      guarded([this, done = std::move(done), stored = stored_, core = core_done_](Result<void> r) {
-        if (!r) return done(std::move(r));
-        header_.stored = stored;
-        header_.core_done = core;
-        header_.core_total = core_total_;
-        write_header(done);
-      }));
+void PanicDump::flush_and_write_header(std::function<void(Result<void>)> done,
+                                       std::shared_ptr<bool> first_copy) {
+  disk_->flush(guarded([this, done = std::move(done), first_copy = std::move(first_copy),
+                        stored = stored_, core = core_done_](Result<void> r) {
+    if (!r) return done(std::move(r));
+    header_.stored = stored;
+    header_.core_done = core;
+    header_.core_total = core_total_;
+    write_header(done, first_copy);
+  }));
 }
 
 // ---- the end ----
 
 void PanicDump::disk_failed(const Error& error) {
+  if (*last_word_) return closed();
   if (error.code == ErrorCode::reservation_conflict) {
     MARK(panic_dump_fenced);
     return over(false, disk_->name() + " has been taken by the partner");
@@ -294,7 +296,10 @@ void PanicDump::close(Attribute attribute, AbortReason reason, std::string why) 
   phase_ = Phase::closing;
   closing_ = {attribute, reason};
   closing_why_ = std::move(why);
-  limit(close_limit, [this] { over(false, closing_why_ + "; the header could not be written"); });
+  limit(close_limit, [this] {
+    if (*last_word_) return closed();
+    over(false, closing_why_ + "; the header could not be written");
+  });
   close_if_quiet();
 }
 
@@ -304,14 +309,22 @@ void PanicDump::close_if_quiet() {
   header_busy_ = true;
   header_.attribute = closing_.attribute;
   header_.abort_reason = closing_.reason;
-  flush_and_write_header([this](const Result<void>& r) {
-    if (!r) return disk_failed(r.error());
-    bool complete = closing_.attribute == Attribute::completed;
-    over(complete, complete ? fmt::format("{} bytes of core on {} in {} ms", core_done_,
-                                          disk_->name(), elapsed().count())
-                            : fmt::format("{}; {} of {} bytes of core are on {}", closing_why_,
-                                          core_done_, core_total_, disk_->name()));
-  });
+  flush_and_write_header(
+      [this](const Result<void>& r) {
+        if (!r) return disk_failed(r.error());
+        closed();
+      },
+      last_word_);
+}
+
+// One durable copy of the last header is enough: the partner may take the disk as soon as it sees
+// that, and the other copy does not get there.
+void PanicDump::closed() {
+  bool complete = closing_.attribute == Attribute::completed;
+  over(complete, complete ? fmt::format("{} bytes of core on {} in {} ms", core_done_,
+                                        disk_->name(), elapsed().count())
+                          : fmt::format("{}; {} of {} bytes of core are on {}", closing_why_,
+                                        core_done_, core_total_, disk_->name()));
 }
 
 void PanicDump::over(bool complete, std::string text) {

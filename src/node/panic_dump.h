@@ -92,10 +92,12 @@ class PanicDump {
   void beat();
   void write_header(std::function<void(Result<void>)> done,
                     std::shared_ptr<bool> first_copy = nullptr);
-  void flush_and_write_header(std::function<void(Result<void>)> done);
+  void flush_and_write_header(std::function<void(Result<void>)> done,
+                              std::shared_ptr<bool> first_copy = {});
   void disk_failed(const Error& error);
   void close(coredump::Attribute attribute, coredump::AbortReason reason, std::string why);
   void close_if_quiet();
+  void closed();
   void over(bool complete, std::string text);
   milliseconds elapsed() const;
 
@@ -125,6 +127,7 @@ class PanicDump {
   };
   Closing closing_;
   std::string closing_why_;
+  std::shared_ptr<bool> last_word_ = std::make_shared<bool>(false);  // is durable in a copy
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -366,6 +366,20 @@ TEST(PanicDump, FencedWhileItWrites) {
   EXPECT_TRUE(b.writes.empty()) << "C7";
 }
 
+TEST(PanicDump, FencedAsSoonAsItIsComplete) {
+  Bench b;
+  b.media[0]->fault = [&b](auto operation, std::uint64_t offset, auto) -> std::optional<ErrorCode> {
+    bool second = operation == simulation::DiskOperation::write &&
+                  offset == coredump::header_copy(1).offset &&
+                  find_dump(*b.media[0]).header->attribute == Attribute::completed;
+    return second ? std::optional(ErrorCode::reservation_conflict) : std::nullopt;
+  };
+  b.start();
+  ASSERT_TRUE(b.run_to_end());
+  EXPECT_TRUE(b.outcome->complete) << b.outcome->text;
+  EXPECT_TRUE(find_dump(*b.media[0]).complete);
+}
+
 // ---- the process ----
 
 TEST(PanicDump, AnEngineThatCannotBeStopped) {
