@@ -293,11 +293,10 @@ void CoreFolder::finish(const std::string& id, const Handle& core, std::uint64_t
                   write(*draft, 0, std::as_bytes(std::span(details)), std::move(rename));
                 });
   };
-  change(std::move(resize), {core},
-         [this, put = std::move(put)](Result<files::Changed> resized) mutable {
-           if (!resized) return put(std::unexpected(resized.error()));
-           open(std::move(put));
-         });
+  change(resize, {core}, [this, put = std::move(put)](Result<files::Changed> resized) mutable {
+    if (!resized) return put(std::unexpected(resized.error()));
+    open(std::move(put));
+  });
 }
 
 }  // namespace duet::node

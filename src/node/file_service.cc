@@ -139,15 +139,14 @@ void FileService::answer_after(const Pointer& operation, LogSequence until) {
 }
 
 void FileService::finish(const Pointer& operation) {
-  const Pointer kept = operation;
-  kept->ended = true;
-  operations_.erase(kept);
+  operation->ended = true;
+  const auto kept = operations_.extract(operation);  // alive until it is answered
   if (draining_ && drained_ && operations_.empty()) {
     scheduler_.post([alive = alive_, drained = std::exchange(drained_, nullptr)]() mutable {
       if (*alive) drained();
     });
   }
-  kept->answer();
+  operation->answer();
 }
 
 void FileService::refuse_later(Pointer operation, Outcome outcome, std::string why) {
