@@ -46,6 +46,26 @@ std::string_view name(Outcome outcome) {
   return "?";
 }
 
+ErrorCode error_code(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::no_entry:
+    case Outcome::not_directory:
+      return ErrorCode::not_found;
+    case Outcome::no_space:
+    case Outcome::quota:
+      return ErrorCode::no_space;
+    case Outcome::not_served:
+      return ErrorCode::cancelled;
+    case Outcome::busy:
+      return ErrorCode::busy;
+    case Outcome::io:
+    case Outcome::stale:
+      return ErrorCode::io_error;
+    default:
+      return ErrorCode::refused;
+  }
+}
+
 std::unexpected<Failure> refuse(const Error& error) {
   switch (error.code) {
     case ErrorCode::busy:

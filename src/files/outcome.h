@@ -49,6 +49,8 @@ class [[nodiscard]] Attempt : public std::expected<T, Failure> {
 inline std::unexpected<Failure> refuse(Outcome outcome, std::string message = {}) {
   return std::unexpected(Failure{outcome, std::move(message)});
 }
+// What an outcome means to those who tell errors, not to clients.
+ErrorCode error_code(Outcome outcome);
 // What an error of a View means.
 std::unexpected<Failure> refuse(const Error& error);
 

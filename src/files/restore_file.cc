@@ -15,26 +15,6 @@ namespace {
 
 constexpr std::uint64_t read_size = 256 << 10;  // bytes
 
-ErrorCode code_of(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::no_entry:
-    case Outcome::stale:
-    case Outcome::not_directory:
-      return ErrorCode::not_found;
-    case Outcome::no_space:
-    case Outcome::quota:
-      return ErrorCode::no_space;
-    case Outcome::not_served:
-      return ErrorCode::cancelled;
-    case Outcome::io:
-      return ErrorCode::io_error;
-    case Outcome::busy:
-      return ErrorCode::busy;
-    default:
-      return ErrorCode::refused;
-  }
-}
-
 class Work : public std::enable_shared_from_this<Work> {
  public:
   Work(FileStore& store, FileRestore wanted, std::move_only_function<void(Status)> done)
@@ -200,7 +180,7 @@ class Work : public std::enable_shared_from_this<Work> {
   void failed(const std::string& what, const Failure& failure) {
     std::string why = what + ": " + std::string(name(failure.outcome));
     if (!failure.message.empty()) why += ", " + failure.message;
-    const auto end = [this, error = Error{code_of(failure.outcome), std::move(why)}] {
+    const auto end = [this, error = Error{error_code(failure.outcome), std::move(why)}] {
       done_(std::unexpected(error));
     };
     // Not served: the store may be gone by now.

@@ -16,24 +16,8 @@ constexpr std::string_view core_end = ".core";
 constexpr std::string_view details_end = ".json";
 constexpr std::string_view draft_end = ".tmp";
 
-ErrorCode code_of(files::Outcome outcome) {
-  switch (outcome) {
-    case files::Outcome::not_served:
-      return ErrorCode::cancelled;
-    case files::Outcome::busy:
-      return ErrorCode::busy;
-    case files::Outcome::no_space:
-    case files::Outcome::quota:
-      return ErrorCode::no_space;
-    case files::Outcome::no_entry:
-      return ErrorCode::not_found;
-    default:
-      return ErrorCode::io_error;
-  }
-}
-
 std::unexpected<Error> failure(const files::Failure& f) {
-  return fail(code_of(f.outcome),
+  return fail(files::error_code(f.outcome),
               std::string(files::name(f.outcome)) + (f.message.empty() ? "" : ": " + f.message));
 }
 

@@ -168,6 +168,13 @@ class GrowingPool : public PoolOrdersTest {
     b.assume(true);
     ASSERT_TRUE(b.last<AssumedFact>());
   }
+  void slow_writes() {
+    b.shelf.media[2]->latency = [](simulation::DiskOperation operation, std::uint64_t,
+                                   std::uint64_t) -> std::optional<Duration> {
+      if (operation != simulation::DiskOperation::write) return {};
+      return seconds(2);
+    };
+  }
   std::string label(const std::string& disk) {
     auto o = of_disk(PoolVerb::disk_spare, disk);
     o.label = true;
@@ -235,11 +242,7 @@ TEST_F(GrowingPool, ABlankDiskIsLabelledAndJoins) {
 
 TEST_F(GrowingPool, GrowthGoesOnWithWhoServesNext) {
   ASSERT_EQ(label("9"), "");
-  b.shelf.media[2]->latency = [](simulation::DiskOperation operation, std::uint64_t,
-                                 std::uint64_t) -> std::optional<Duration> {
-    if (operation != simulation::DiskOperation::write) return {};
-    return seconds(2);
-  };
+  slow_writes();
   ASSERT_EQ(grow({"9"}), "");
   ASSERT_EQ(member("9"), "joining");
   EXPECT_TRUE(says(grow({"9"}), "joins"));
@@ -253,11 +256,7 @@ TEST_F(GrowingPool, GrowthGoesOnWithWhoServesNext) {
 
 TEST_F(GrowingPool, GrowthIsCalledOff) {
   ASSERT_EQ(label("9"), "");
-  b.shelf.media[2]->latency = [](simulation::DiskOperation operation, std::uint64_t,
-                                 std::uint64_t) -> std::optional<Duration> {
-    if (operation != simulation::DiskOperation::write) return {};
-    return seconds(2);
-  };
+  slow_writes();
   ASSERT_EQ(grow({"9"}), "");
   EXPECT_EQ(change(of_disk(PoolVerb::disk_fail, "9")), "");
   EXPECT_EQ(member("9"), "unused");

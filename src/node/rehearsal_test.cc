@@ -23,6 +23,11 @@ Config config() {
   return c;
 }
 
+std::vector<std::byte> both_copies(Bytes block) {
+  std::vector<std::byte> both(block.begin(), block.end());
+  both.insert(both.end(), block.begin(), block.end());
+  return both;
+}
 std::vector<std::byte> labels(ClusterId of, NodeId owner) {
   disk::Label label;
   label.cluster = of;
@@ -32,10 +37,7 @@ std::vector<std::byte> labels(ClusterId of, NodeId owner) {
   label.size = 64 << 20;
   label.pool_name = "blue";
   label.pool[0] = 1;
-  auto block = disk::encode_label(label).value();
-  auto both = block;
-  both.insert(both.end(), block.begin(), block.end());
-  return both;
+  return both_copies(disk::encode_label(label).value());
 }
 // The label of disk `position` of a RAID group of four with single parity.
 std::vector<std::byte> labels_in_group(std::uint16_t position) {
@@ -49,16 +51,10 @@ std::vector<std::byte> labels_in_group(std::uint16_t position) {
   label.size = 64 << 20;
   label.pool_name = "blue";
   label.pool[0] = 1;
-  auto block = disk::encode_label(label).value();
-  auto both = block;
-  both.insert(both.end(), block.begin(), block.end());
-  return both;
+  return both_copies(disk::encode_label(label).value());
 }
 std::vector<std::byte> mailboxes() {
-  auto block = ha::encode(ha::first_mailbox(cluster, NodeId(2), {}));
-  auto both = block;
-  both.insert(both.end(), block.begin(), block.end());
-  return both;
+  return both_copies(ha::encode(ha::first_mailbox(cluster, NodeId(2), {})));
 }
 
 ports::ReservationState held_by(ReservationKey key) {
