@@ -53,7 +53,7 @@ class Core {
     Reason why = Reason::none;
     bool reboot = true;
     bool engine_ended = false;
-    bool dumped = false;  // the boot goes on until its dump is over
+    bool dumped = false;        // the boot goes on until its dump is over
     std::uint64_t request = 0;  // of the operator
     std::string text;
     Instant until{};
