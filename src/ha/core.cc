@@ -207,7 +207,7 @@ void Core::on(const EngineEnded& event, Output& out) {
   world_.send(PanicNotice{}, world_.monitor.nonce(), out);
   out.log(Severity::error, "node.panic", "the engine ended: " + event.how);
   begin_ending({.shown = NodeState::panic,
-                .why = Reason::engine_failed,
+                .why = Reason::engine_panicked,
                 .reboot = true,
                 .engine_ended = true,
                 .dumped = event.dumped,

@@ -128,6 +128,8 @@ std::string_view name(Reason reason) {
       return "disk_done_without";
     case Reason::coredump_in_progress:
       return "coredump_in_progress";
+    case Reason::engine_panicked:
+      return "engine_panicked";
   }
   return "unknown";
 }
@@ -267,6 +269,8 @@ std::string_view sentence(Reason reason) {
              "rest to it";
     case Reason::disk_done_without:
       return "a disk does not answer; its RAID group can do without it";
+    case Reason::engine_panicked:
+      return "this node's storage system panicked; the node boots again";
   }
   return "unknown reason";
 }

@@ -75,6 +75,7 @@ enum class Reason : std::uint8_t {
   foreign_reservation = 86,
   disk_done_without = 87,  // a finding, in nobody's way
   coredump_in_progress = 88,
+  engine_panicked = 89,  // why a node ends its boot
 };
 
 std::string_view name(Reason reason);  // stable, snake_case
