@@ -150,7 +150,11 @@ int run(const std::string& config_path) {
   supervisor.on_halted([&] { loop.stop(); });
   loop.on_signals({SIGTERM, SIGINT}, [&](int) {
     supervisor.operate({.verb = ha::OperatorVerb::halt, .node = config->self},
-                       [](const ha::OperatorAnswer&) {});
+                       [](const ha::OperatorAnswer& answer) {
+                         if (answer.outcome != ha::OperatorAnswer::Outcome::refused) return;
+                         spdlog::error("told to end, but: {}; 'duet node halt --force' does it",
+                                       fmt::join(answer.reasons, "; "));
+                       });
   });
   memory_locked = protect_from_load();
   for (auto& shelf : disks) {

@@ -111,6 +111,7 @@ class Core {
   std::optional<std::string> dump_under_way(Instant now) const;
   // By itself, as opposed to by an order that may override.
   bool giveback_vetoed(Instant now) const;
+  bool halt_instead_of_reboot(const OperatorRequest& request, Output& out);
   void halt(std::uint64_t request, Output& out);
   void on_halt_marked(const MailboxKeeper::Outcome& outcome, Output& out);
   bool settle_halting(Output& out);

@@ -1,6 +1,7 @@
 // What operators order, what they are refused and why, and what they are shown.
 #include <algorithm>
 
+#include "base/coverage.h"
 #include "ha/core.h"
 
 namespace duet::ha {
@@ -22,7 +23,10 @@ void refuse(const OperatorRequest& request, const Vetoes& vetoes, Output& out) {
 }  // namespace
 
 void Core::on(const OperatorRequest& request, Output& out) {
-  if (ending_) return refuse(request, Reason::ended, out);
+  if (ending_) {
+    if (halt_instead_of_reboot(request, out)) return;
+    return refuse(request, Reason::ended, out);
+  }
   if (request.node != NodeId(1) && request.node != NodeId(2)) {
     return refuse(request, Reason::no_such_node, out);
   }
@@ -189,6 +193,17 @@ void Core::halt_order(const OperatorRequest& request, Output& out) {
   out.act(OperatorAnswer{request.request, Answer::accepted, {}});
   if (!request.no_takeover) return halt(request.request, out);
   halting_ = Halting{.request = request.request, .retry = out.now()};
+}
+
+// What ends this boot goes on, a dump too; there is no next one.
+bool Core::halt_instead_of_reboot(const OperatorRequest& request, Output& out) {
+  if (request.verb != OperatorVerb::halt || request.node != world_.self()) return false;
+  if (!ending_->reboot || ending_->request != 0) return false;
+  MARK(core_halted_while_ending);
+  ending_->reboot = false;
+  ending_->request = request.request;
+  out.act(OperatorAnswer{request.request, Answer::accepted, {}});
+  return true;
 }
 
 void Core::halt(std::uint64_t request, Output& out) {

@@ -411,7 +411,10 @@ void Supervisor::end_boot(const ha::EndBoot& order) {
           {order.reboot ? "this node rebooted: " + order.why : order.why}});
   }
   auto go_on = [this, reboot = order.reboot] {
-    if (reboot) {
+    if (auto halted = std::exchange(halted_between_boots_, nullptr)) {
+      halted({0, ha::OperatorAnswer::Outcome::done, {}});
+      if (on_halted_) on_halted_();
+    } else if (reboot) {
       boot();
     } else if (on_halted_) {
       on_halted_();
@@ -590,6 +593,13 @@ void Supervisor::watch_engine() {
 void Supervisor::operate(ha::OperatorRequest request, OperatorDone done) {
   if (operator_requests_.size() >= max_operator_requests) {
     done({0, ha::OperatorAnswer::Outcome::refused, {"too many operator commands under way"}});
+    return;
+  }
+  if (between_boots_ && request.verb == ha::OperatorVerb::halt && request.node == config_.self &&
+      !halted_between_boots_) {
+    MARK(operator_halted_between_boots);
+    done({0, ha::OperatorAnswer::Outcome::accepted, {}});
+    halted_between_boots_ = std::move(done);
     return;
   }
   if (between_boots_) {  // nobody would ever answer

@@ -224,6 +224,7 @@ class Supervisor {
   EventLog events_;
   ServiceAddresses addresses_;
   std::function<void()> on_halted_;
+  OperatorDone halted_between_boots_;  // instead of the boot that would follow
 };
 
 }  // namespace duet::node

@@ -221,6 +221,44 @@ TEST(Supervisor, BetweenTwoBootsAnOperatorIsTurnedAway) {
   b.run();
 }
 
+TEST(Supervisor, AHaltBetweenTwoBootsIsTheEnd) {
+  Bench b;
+  b.come_up();
+  b.engine.survives_kill = true;
+  b.say(FencedFact{Bench::red});
+  b.run();
+  ASSERT_NE(b.event("node.reboot"), "");
+  std::vector<Outcome> first, second;
+  auto into = [](std::vector<Outcome>& answers) {
+    return [&answers](const ha::OperatorAnswer& a) { answers.push_back(a.outcome); };
+  };
+  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(first));
+  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(second));
+  EXPECT_EQ(second, std::vector{Outcome::refused});
+  EXPECT_EQ(b.halted, 0);
+  b.engine.end("signal 9 (Killed)");
+  b.run();
+  EXPECT_EQ(b.halted, 1);
+  EXPECT_EQ(first, (std::vector{Outcome::accepted, Outcome::done}));
+  EXPECT_EQ(b.engine.starts.size(), 1u);
+}
+
+TEST(Supervisor, AHaltWhileABootEndsIsTheEnd) {
+  Bench b;
+  b.come_up();
+  b.engine.end("signal 9 (Killed)");
+  std::vector<Outcome> first, second;
+  auto into = [](std::vector<Outcome>& answers) {
+    return [&answers](const ha::OperatorAnswer& a) { answers.push_back(a.outcome); };
+  };
+  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(first));
+  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(second));
+  EXPECT_EQ(second, std::vector{Outcome::refused});
+  ASSERT_TRUE(b.run_until([&] { return b.halted == 1; }));
+  EXPECT_EQ(first, (std::vector{Outcome::accepted, Outcome::done}));
+  EXPECT_EQ(b.engine.starts.size(), 1u);
+}
+
 TEST(Supervisor, AnOperatorHearsOfAReboot) {
   Bench b;
   b.come_up();
