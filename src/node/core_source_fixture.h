@@ -70,6 +70,8 @@ class FakeCoreSource final : public ports::CoreSource {
         said.node = dump->node;
         said.epoch = dump->epoch;
         said.boot_nonce = dump->boot_nonce;
+        said.log_written = dump->log_written;
+        said.log_freed = dump->log_freed;
         said.reason = dump->reason;
         information = coredump::encode_information(said);
         plain = information;

@@ -77,7 +77,14 @@ void Engine::make_service(NodeId identity) {
       [this](const FromEngine& fact) { tell(fact); },
       [this, identity] { return ports_.shared.lease_valid(identity, ports_.scheduler.now()); },
       ports_.wall_clock_ns,
+      {},
   };
+  if (identity == config_.self) {
+    p.log_moved = [this](LogSequence written, LogSequence freed) {
+      ports_.shared.log_written.store(written.value(), std::memory_order_relaxed);
+      ports_.shared.log_freed.store(freed.value(), std::memory_order_relaxed);
+    };
+  }
   services_[n] = std::make_unique<IdentityService>(config_, identity, std::move(p));
 }
 

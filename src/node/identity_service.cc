@@ -404,6 +404,7 @@ void IdentityService::serve() {
     log(error_severity, "storage.failed", why);
     UNREACHABLE();  // what was admitted could not be applied: memory is wrong, panic
   };
+  hooks.log_moved = ports_.log_moved;
   // The partner's log, served after a takeover, has no mirror: its other copy was the partner's
   // own.
   logged_ = std::make_unique<LoggedStorage>(ports_.scheduler, ports_.nvram, ports_.layout,

@@ -56,6 +56,7 @@ class IdentityService {
     std::function<void(FromEngine)> tell;           // the supervisor
     std::function<bool()> may_answer;               // the lease of this identity is valid
     std::function<std::int64_t()> wall_clock_ns{};  // since 1970; none: 0, and no schedules
+    std::function<void(LogSequence written, LogSequence freed)> log_moved{};
   };
   static constexpr Duration drain_limit = seconds(5);  // of a release
   static constexpr Duration release_limit = seconds(20);

@@ -44,6 +44,7 @@ Status LoggedStorage::start(Epoch epoch, NodeId self, bool partner_down) {
   // The log's own first record: without it the storage would stay behind the log until the first
   // change, and nobody who waits for "all of the log is on disk" would see that.
   storage_.skip(log_->position(log_->last()));
+  show_positions();
   for (const auto& action : actions) std::visit([this](const auto& a) { perform(a); }, action);
   if (mirror_ && mirror_->outgoing_up()) log_event(nvlog::MirrorUp{});
   return {};
@@ -292,7 +293,12 @@ void LoggedStorage::flush_submitted(ports::Done<void> done) {
 // ---- log ----
 
 // One commit for everything that arrived in this turn.
+void LoggedStorage::show_positions() const {
+  if (hooks_.log_moved) hooks_.log_moved(log_->last(), log_->freed());
+}
+
 void LoggedStorage::schedule_commit() {
+  show_positions();
   if (std::exchange(commit_scheduled_, true)) return;
   scheduler_.post([this, alive = alive_] {
     if (!*alive) return;
@@ -307,6 +313,7 @@ void LoggedStorage::log_event(const nvlog::Event& event) {
   const auto used = log_->live_bytes();
   log_->on_event(event, actions);
   const bool freed = log_->live_bytes() < used;
+  if (freed) show_positions();
   for (const auto& action : actions) std::visit([this](const auto& a) { perform(a); }, action);
   // What a consistency point contains is free only when no transfer to the partner reads it any
   // more, which may be long after the consistency point.

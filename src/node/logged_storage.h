@@ -26,6 +26,8 @@ class LoggedStorage {
   struct Hooks {
     std::function<void(Durability, LogSequence since)> want_durability;
     std::function<void(const std::string& why)> failed;  // poison record or worse: stop serving
+    // Records were appended or freed: the last one of each.
+    std::function<void(LogSequence written, LogSequence freed)> log_moved{};
   };
   static constexpr std::size_t max_waiting = 4096;  // changes held back; more are answered `busy`
   // A change that waits longer for the partner's NVRAM is brought to disk, which acknowledges it as
@@ -126,6 +128,7 @@ class LoggedStorage {
   LogSequence last_conflict(LunNumber lun, std::uint64_t offset, std::uint64_t length) const;
   void end_turn(bool done);
   void schedule_commit();
+  void show_positions() const;
   void log_event(const nvlog::Event& event);
   void perform(const nvlog::MirrorWrite& action);
   void perform(const nvlog::RequestMark& action);

@@ -110,6 +110,8 @@ void Supervisor::begin_dump() {
   order.dump.node = config_.self;
   order.dump.epoch = panic_.epoch;
   order.dump.boot_nonce = nonce_;
+  order.dump.log_written = LogSequence(ports_.engine.shared().log_written);
+  order.dump.log_freed = LogSequence(ports_.engine.shared().log_freed);
   order.dump.wall_time = static_cast<std::uint64_t>(ports_.wall_clock_ns() / 1'000'000'000);
   order.dump.version = software_version;
   order.dump.reason = panic_.how;

@@ -67,6 +67,8 @@ TEST(SupervisorPanic, TheNoticeGoesFirstAndTheDumpEndsTheBoot) {
   PanicBench b;
   b.come_up_with_partner();
   ASSERT_GT(b.lease(PanicBench::red), 0);
+  b.engine.shared().log_written = 70;
+  b.engine.shared().log_freed = 50;
   b.engine.panic({11, "signal 11 (Segmentation fault)"});
   // All of this before the first thread is stopped.
   EXPECT_EQ(b.lease(PanicBench::red), 0) << "N1";
@@ -78,6 +80,7 @@ TEST(SupervisorPanic, TheNoticeGoesFirstAndTheDumpEndsTheBoot) {
   EXPECT_EQ(find_dump(b.dump_medium()).header->attribute, coredump::Attribute::active);
   auto status = status_report(*b.supervisor, 1);
   EXPECT_EQ(status.state, "dumping");
+  EXPECT_NE(status.why.find("panicked"), std::string::npos) << status.why;
   EXPECT_NE(status.next.find("red/3"), std::string::npos) << status.next;
   ASSERT_TRUE(b.rebooted());
   EXPECT_EQ(b.published(), NodeState::booting);
@@ -92,6 +95,8 @@ TEST(SupervisorPanic, TheNoticeGoesFirstAndTheDumpEndsTheBoot) {
   EXPECT_EQ(found.core, b.source.memory);
   ASSERT_TRUE(found.information);
   EXPECT_EQ(found.information->reason, "signal 11 (Segmentation fault)");
+  EXPECT_EQ(found.information->log_written, LogSequence(70));
+  EXPECT_EQ(found.information->log_freed, LogSequence(50));
 }
 
 TEST(SupervisorPanic, WithoutADumpDiskTheEngineIsKilledAtOnce) {

@@ -117,6 +117,7 @@ class Log {
   void on_event(const Event& event, Actions& actions);
 
   LogSequence last() const { return ring_.last(); }
+  LogSequence freed() const { return ring_.freed(); }
   LogSequence acknowledged() const { return acknowledged_; }
   // After Drain: everything is on disk and the mailbox says write_through; the identity may be
   // given away, the next owner starts with empty_plan at the superblock's position.

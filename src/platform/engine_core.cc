@@ -202,6 +202,8 @@ Result<Bytes> EngineCore::information() {
   said.thread = report_.thread;
   said.epoch = dump_->epoch;
   said.boot_nonce = dump_->boot_nonce;
+  said.log_written = dump_->log_written;
+  said.log_freed = dump_->log_freed;
   said.wall_time = dump_->wall_time;
   said.version = dump_->version;
   said.build_id = elf_build_id(fmt::format("/proc/{}/exe", pid_));

@@ -18,6 +18,7 @@ class CoreSource {
     NodeId node;
     Epoch epoch;
     BootNonce boot_nonce;
+    LogSequence log_written, log_freed;
     std::uint64_t wall_time = 0;  // seconds since 1970
     std::string version;
     std::string reason;

@@ -17,6 +17,9 @@ struct SharedState {
   std::array<std::atomic<std::int64_t>, 3> lease_until;
   // Grows while the engine's loop turns. Written by the engine.
   std::atomic<std::uint64_t> engine_progress;
+  // Of the log of the node's own identity: the last record, and the last one in a consistency
+  // point. Written by the engine, for whoever looks into its memory after a panic.
+  std::atomic<std::uint64_t> log_written, log_freed;
 
   bool lease_valid(NodeId identity, Instant now) const {
     return now.time_since_epoch().count() <
