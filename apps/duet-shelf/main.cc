@@ -111,7 +111,8 @@ int run(int argc, char** argv) {
 
   app.add_option("--dir", directory, "where the disks are; created if missing");
   app.add_option("--disks", options.shelf.disks, "number of disks, LUNs 0, 1, ...");
-  app.add_option("--size", options.shelf.size, "of each disk: bytes, or with K, M, G, T")
+  app.add_option("--size", options.shelf.sizes,
+                 "of disk 0, 1, ...; the last one goes for the rest: bytes, or with K, M, G, T")
       ->transform(CLI::AsSizeValue(false));
   app.add_option("--block-size", options.shelf.block_size, "512 or 4096");
   app.add_option("--portal", options.portals, "ADDRESS:PORT, one per path; port 0: any");

@@ -1,5 +1,6 @@
 #include "shelf/shelf.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace duet::shelf {
@@ -13,7 +14,11 @@ std::uint64_t hash(std::string_view text) {
   return h;
 }
 
-scsi::UnitConfig unit_config(const ShelfConfig& config, const std::string& name) {
+std::uint64_t size_of(const ShelfConfig& config, unsigned disk) {
+  return config.sizes[std::min<std::size_t>(disk, config.sizes.size() - 1)];
+}
+
+scsi::UnitConfig unit_config(const ShelfConfig& config, unsigned disk, const std::string& name) {
   scsi::UnitConfig unit;
   unit.product = "SHELF-DISK";
   unit.naa = hash(config.target_name + "/" + name);
@@ -23,7 +28,7 @@ scsi::UnitConfig unit_config(const ShelfConfig& config, const std::string& name)
   unit.target_name = config.target_name;
   unit.target_ports = config.target_ports;
   unit.block_size = config.block_size;
-  unit.blocks = config.size / config.block_size;
+  unit.blocks = size_of(config, disk) / config.block_size;
   unit.write_cache = config.write_cache;
   unit.write_cache_changeable = true;
   return unit;
@@ -49,8 +54,9 @@ Result<std::unique_ptr<Shelf>> Shelf::open(const ShelfConfig& config, ports::Sch
     return fail(ErrorCode::invalid, "a shelf has 1 to " + std::to_string(max_disks) + " disks");
   if (config.block_size != 512 && config.block_size != 4096)
     return fail(ErrorCode::invalid, "the block size is 512 or 4096");
-  if (config.size == 0 || config.size % 4096 != 0)
-    return fail(ErrorCode::invalid, "the size of a disk is a multiple of 4096 bytes");
+  if (config.sizes.empty() || config.sizes.size() > config.disks ||
+      !std::ranges::all_of(config.sizes, [](auto size) { return size > 0 && size % 4096 == 0; }))
+    return fail(ErrorCode::invalid, "a shelf has at most one size a disk, each a multiple of 4096 bytes");
   std::error_code error;
   std::filesystem::create_directories(config.directory, error);
   if (error) return fail(ErrorCode::io_error, config.directory.string() + ": " + error.message());
@@ -61,11 +67,11 @@ Result<std::unique_ptr<Shelf>> Shelf::open(const ShelfConfig& config, ports::Sch
     std::snprintf(name, sizeof name, "disk-%03u", i);
     StoreConfig store{.data = config.directory / (std::string(name) + ".img"),
                       .reservations = config.directory / (std::string(name) + ".reservations"),
-                      .size = config.size,
+                      .size = size_of(config, i),
                       .block_size = config.block_size,
                       .sync = config.sync};
     auto disk = ShelfDisk::open(
-        shelf->device_, LunNumber(static_cast<std::uint16_t>(i)), unit_config(config, name),
+        shelf->device_, LunNumber(static_cast<std::uint16_t>(i)), unit_config(config, i, name),
         std::move(store), scheduler, workers,
         [raw = shelf.get()](scsi::Action&& action) { raw->answer_(std::move(action)); });
     if (!disk) return std::unexpected(disk.error());

@@ -17,7 +17,7 @@ inline constexpr unsigned max_disks = 256;
 struct ShelfConfig {
   std::filesystem::path directory;  // disk-NNN.img and disk-NNN.reservations; created if missing
   unsigned disks = 1;
-  std::uint64_t size = 1u << 30;  // bytes of each disk
+  std::vector<std::uint64_t> sizes{1u << 30};  // bytes, by LUN; the last one goes for the rest
   std::uint32_t block_size = 512;
   std::string target_name;
   std::uint16_t target_ports = 1;

@@ -36,7 +36,7 @@ class ShelfTest : public testing::Test {
     ShelfConfig config;
     config.directory = f.directory.path / "disks";
     config.disks = 2;
-    config.size = 1u << 20;
+    config.sizes = {1u << 20};
     config.target_name = "iqn.2026-11.test:shelf";
     config.target_ports = 2;
     config.write_cache = write_cache;
@@ -153,11 +153,27 @@ TEST_F(ShelfTest, ReservationsSurviveTheProcess) {
             StatusCode::reservation_conflict);
 }
 
+TEST_F(ShelfTest, DisksMayDifferInSize) {
+  ShelfConfig config{.directory = f.directory.path / "others",
+                     .disks = 3,
+                     .sizes = {1u << 20, 2u << 20},
+                     .target_name = "x"};
+  ASSERT_TRUE(Shelf::open(config, f.clock, f.workers));
+  for (unsigned i = 0; i < 3; ++i) {
+    auto file = config.directory / ("disk-00" + std::to_string(i) + ".img");
+    EXPECT_EQ(std::filesystem::file_size(file), i == 0 ? 1u << 20 : 2u << 20);
+  }
+  config.sizes = {1u << 20, 2u << 20, 1u << 20, 1u << 20};
+  EXPECT_FALSE(Shelf::open(config, f.clock, f.workers)) << "one more than disks";
+  config.sizes = {1u << 20, 4095};
+  EXPECT_FALSE(Shelf::open(config, f.clock, f.workers));
+}
+
 TEST_F(ShelfTest, DamagedReservationsStopTheShelf) {
   reserve_out(red, 0, 0, 0, 1, 1);
   std::ofstream(f.directory.path / "disks" / "disk-000.reservations") << "rubbish";
   ShelfConfig config{
-      .directory = f.directory.path / "disks", .disks = 2, .size = 1u << 20, .target_name = "x"};
+      .directory = f.directory.path / "disks", .disks = 2, .sizes = {1u << 20}, .target_name = "x"};
   EXPECT_FALSE(Shelf::open(config, f.clock, f.workers));
 }
 

@@ -82,12 +82,13 @@ class Shelf:
         self.control = pair.directory / f"shelf-{owner}.sock"
         self.hosts = {node: f"{pair.network}.{10 * number + i}" for i, node in enumerate(NODES, 1)}
         self.process = None
+        self.sizes = None  # of the disks, where they differ
 
     def start(self):
         self.directory.mkdir(exist_ok=True)
         portals = [f"{self.hosts[node]}:{ISCSI_PORT}" for node in NODES]
         argv = [*self.pair.enter("shelf"), self.pair.program("duet-shelf"), "--dir", self.directory, "--disks", self.DISKS,
-                "--size", self.pair.disk_size, "--iqn", self.iqn, "--control", self.control]
+                "--size", *(self.sizes or [self.pair.disk_size]), "--iqn", self.iqn, "--control", self.control]
         for portal in portals:
             argv += ["--portal", portal]
         self.process = self.pair.spawn(argv, f"shelf-{self.owner}.log")
