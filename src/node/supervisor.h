@@ -155,7 +155,8 @@ class Supervisor {
   // supervisor_panic.cc
   void engine_panicked(const ports::EnginePanic& panic);
   void engine_hangs(const std::string& how);
-  bool may_dump();
+  std::optional<std::string> why_no_dump();
+  bool may_dump(const std::string& how);
   void begin_panic(const std::string& how);
   void begin_dump();
   void dump_over(const PanicDump::Outcome& outcome);

@@ -44,21 +44,41 @@ std::vector<PanicDump::Disk> Supervisor::dump_disks() const {
 
 // A dump costs nothing only while somebody else serves meanwhile: without a partner that lives, or
 // with its identity in our hands, the reboot comes first.
-bool Supervisor::may_dump() {
-  if (panic_.under_way || engine_stop_expected_ || between_boots_ || on_engine_gone_) return false;
-  if (panic_.epoch == Epoch(0) || ports_.engine.core() == nullptr) return false;
+std::optional<std::string> Supervisor::why_no_dump() {
+  if (panic_.under_way || engine_stop_expected_ || between_boots_ || on_engine_gone_) {
+    return "this boot of the node is ending";
+  }
+  if (ports_.engine.core() == nullptr) return "the engine cannot be traced";
+  if (panic_.epoch == Epoch(0)) return "the engine does not serve the node's own identity";
   auto core = core_->snapshot(ports_.scheduler.now());
   bool partner_lives =
       core.partner_verdict == ha::Verdict::alive ||
       (core.partner_verdict == ha::Verdict::suspect && core.interconnect == ha::Channel::fresh);
-  if (!partner_lives || core.identities[config_.partner().value() - 1u].served_here) return false;
-  return std::ranges::any_of(dump_disks(), [this](const PanicDump::Disk& disk) {
+  if (!partner_lives) return "the partner does not look alive: the reboot comes first";
+  if (core.identities[config_.partner().value() - 1u].served_here) {
+    return "the partner's identity is served here: the reboot comes first";
+  }
+  auto may_take_it = [this](const PanicDump::Disk& disk) {
     // A spare is RAID's until RAID says otherwise, and it says nothing yet.
     auto index =
         static_cast<std::size_t>(std::ranges::find(ports_.disks[config_.self.value()], disk.disk) -
                                  ports_.disks[config_.self.value()].begin());
     return disk.raid_left_it || label_of(panic_.labels[index])->role == disk::Role::coredump;
-  });
+  };
+  if (!std::ranges::any_of(dump_disks(), may_take_it)) {
+    return "no disk of the node is known to be for dumps";
+  }
+  return std::nullopt;
+}
+
+// Kills it at once if it cannot be dumped.
+bool Supervisor::may_dump(const std::string& how) {
+  auto why_not = why_no_dump();
+  if (!why_not) return true;
+  note(ha::Severity::notice, "node.no_dump", *why_not);
+  engine_kill_reason_ = how;
+  ports_.engine.kill();
+  return false;
 }
 
 // The engine stands still, its sockets closed.
@@ -67,20 +87,14 @@ void Supervisor::engine_panicked(const ports::EnginePanic& panic) {
     ports_.scheduler.cancel(std::exchange(panic_.interrupt_timer, ports::TimerId(0)));
     return begin_dump();
   }
-  if (!may_dump()) {
-    engine_kill_reason_ = panic.how;
-    return ports_.engine.kill();
-  }
+  if (!may_dump(panic.how)) return;
   begin_panic(panic.how);
   begin_dump();
 }
 
 // It shall crash where it hangs; what hangs in the kernel does not, and is not dumped.
 void Supervisor::engine_hangs(const std::string& how) {
-  if (!may_dump()) {
-    engine_kill_reason_ = how;
-    return ports_.engine.kill();
-  }
+  if (!may_dump(how)) return;
   begin_panic(how);
   panic_.interrupt_timer =
       ports_.scheduler.at(ports_.scheduler.now() + interrupt_limit, in_this_boot([this] {

@@ -107,6 +107,7 @@ TEST(SupervisorPanic, WithoutADumpDiskTheEngineIsKilledAtOnce) {
   EXPECT_TRUE(b.rebooted());
   EXPECT_EQ(b.source.stopped, 0);
   EXPECT_NE(b.event("node.panic").find("signal 6 (Aborted)"), std::string::npos);
+  EXPECT_NE(b.event("node.no_dump").find("no disk"), std::string::npos);
 }
 
 TEST(SupervisorPanic, WithoutAPartnerTheRebootComesFirst) {
@@ -116,6 +117,7 @@ TEST(SupervisorPanic, WithoutAPartnerTheRebootComesFirst) {
   b.engine.panic({6, "signal 6 (Aborted)"});
   EXPECT_EQ(b.engine.kills, 1u);
   EXPECT_TRUE(b.rebooted());
+  EXPECT_NE(b.event("node.no_dump").find("the partner"), std::string::npos);
   EXPECT_EQ(b.source.stopped, 0);
 }
 
@@ -126,6 +128,7 @@ TEST(SupervisorPanic, AnEngineThatDoesNotServeYetIsNotDumped) {
   b.engine.panic({6, "signal 6 (Aborted)"});
   EXPECT_EQ(b.engine.kills, 1u);
   EXPECT_TRUE(b.rebooted());
+  EXPECT_NE(b.event("node.no_dump").find("does not serve"), std::string::npos);
   EXPECT_EQ(b.source.stopped, 0);
 }
 

@@ -40,7 +40,8 @@ class PanicScenario(scenario.Scenario):
             node.start()
         self.pair.wait_healthy()
         self.red.must("disk", "coredump", DUMP_DISK)
-        self.reboot(self.red)  # labels are read every 10 s, and when a node boots
+        for node in (self.red, self.blue):
+            self.reboot(node)  # labels are read every 10 s, and when a node boots
 
     def reboot(self, node):
         t = processes.boottime_ns()
@@ -72,11 +73,3 @@ class PanicScenario(scenario.Scenario):
         done = subprocess.run(["gdb", "-batch", "-nx", "-ex", "bt 12", self.pair.program("duet-engine"), core],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
         return done.stdout + done.stderr
-
-    def home(self):
-        """Whoever serves red: both nodes serve their own again."""
-        for node in self.pair.nodes.values():
-            node.wait_status(lambda s: s["state"] in ("up", "mbwait", pair_module.SERVING_ALONE), 30, "settled")
-        if self.blue.status()["state"] == pair_module.SERVING_ALONE:
-            self.give_back(self.blue)
-        self.pair.wait_healthy()

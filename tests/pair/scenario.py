@@ -51,9 +51,9 @@ class Scenario(unittest.TestCase):
         self.assertGreater(summary["verified"], 0)
         return summary
 
-    def come_home(self, load, timeout=60):
-        """Whoever serves both identities gives back, until both nodes are healthy; nothing is lost.
-        Nodes that do not run are started."""
+    def bring_home(self, timeout=60):
+        """Whoever serves both identities gives back, until both nodes are healthy. Nodes that do not
+        run are started."""
         for node in self.pair.nodes.values():
             if not node.process.running():
                 node.start()
@@ -68,6 +68,10 @@ class Scenario(unittest.TestCase):
             self.assertLess(time.monotonic(), limit, f"the pair does not come home: {reports}")
             with self.pair.events.changed:
                 self.pair.events.changed.wait(0.1)
+
+    def come_home(self, load, timeout=60):
+        """The same under load: nothing is lost."""
+        self.bring_home(timeout)
         load.wait_flowing(pair_module.boottime_ns(), 10 * self.pair.scale)
         self.assert_nothing_lost(load)
 

@@ -44,11 +44,10 @@ class Panic(panics.PanicScenario):
                 self.assertTrue(any("duet-engine+" in frame for frame in found["dump"]["stack"]), found)
                 text = self.backtrace(core)
                 self.assertIn(function, text)
-            self.home()
+            self.bring_home()
 
     def test_the_partner_serves_meanwhile(self):
         self.start()
-        self.reboot(self.blue)  # it knows the label, too
         self.slow_dump_disk(300)
         t = processes.boottime_ns()
         self.red.must("node", "panic")
@@ -56,7 +55,7 @@ class Panic(panics.PanicScenario):
         self.red.wait_status(lambda s: s["state"] == "dumping" and " MiB, " in s["next"], 20, "shows progress")
         dumped = self.pair.wait_event("node.dumped", t, 20, "red")
         self.assertLess(serving.t, dumped.t)
-        self.home()
+        self.bring_home()
 
     def test_the_supervisor_dies_while_it_dumps(self):
         self.start()
@@ -76,7 +75,7 @@ class Panic(panics.PanicScenario):
         self.slow_dump_disk(0)
         self.red.process.end()
         self.red.start()
-        self.home()
+        self.bring_home()
 
     def test_refused_without_permission(self):
         self.pair.overrides = {"coredump.test_panics": "false"}
