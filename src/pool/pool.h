@@ -86,6 +86,9 @@ class Pool final : public filesystem::Storage, public filesystem::View {
     raid::Array::Options raid;  // its disks and layout are set by the pool
     // Keeps a stripe journal record in both NVRAMs (raid::Array::Owner::journal); may be empty.
     std::function<void(std::vector<std::byte>, ports::Done<void>)> journal;
+    // raid::Array::Owner::claim and spare_missed; may be empty.
+    std::function<void(const raid::Array::Disk&, ports::Done<void>)> claim;
+    std::function<void(DiskId)> spare_missed;
   };
   static constexpr std::uint64_t cached_read_max = 64 << 10;  // larger reads only sweep the cache
   static constexpr std::size_t files_max = 1 << 16;           // clean ones in memory

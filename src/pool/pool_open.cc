@@ -89,6 +89,8 @@ void Pool::make_array(const Superblock& superblock) {
   raid::Array::Owner owner;
   owner.live = [this](raid::BlockAddress address) { return space_.live(address); };
   owner.journal = options_.journal;
+  owner.claim = options_.claim;
+  owner.spare_missed = options_.spare_missed;
   owner.layout_changed = [this] {
     watch_members();
     start_consistency_point();

@@ -81,6 +81,8 @@ void Array::Impl::close() {
   }
   // What waits holds this array.
   locks.close();
+  for (const auto& [disk, claim] : claims) scheduler.cancel(claim.limit);
+  auto asked = std::exchange(claims, {});
   for (GroupState& state : states) {
     auto writes = std::move(state.ring_waiting);
     state.ring_waiting.clear();

@@ -94,7 +94,17 @@ class Array {
     // Sentence for people: a member failed, a block was repaired, a disk is slow ...
     std::function<void(const std::string& text)> event;
     std::function<void(const std::string& why)> fenced;  // a reservation keeps us out
+    // A disk is about to become a member (docs/protocols/raid.md, Spares). `done` ok: what it bore
+    // counts no more, and nobody else writes to it. Nothing but the use of this disk waits for it,
+    // and that for claim_patience at most. May be empty: disks are taken at once.
+    std::function<void(const Disk& disk, ports::Done<void> done)> claim;
+    // A member has failed and this spare, which is not at hand, could take its place. Said again as
+    // long as that is so. May be empty.
+    std::function<void(DiskId spare)> spare_missed;
   };
+
+  static constexpr Duration claim_patience = seconds(10);
+  static constexpr Duration spare_retry_delay = seconds(1);  // for one that could not be taken
 
   Array(ports::Scheduler& scheduler, Options options, Owner owner);
   ~Array();
@@ -146,6 +156,13 @@ class Array {
   // `automatic_spares` is on, as it is from the start.
   Status replace_member(std::uint32_t member, DiskId spare);
   void set_automatic_spares(bool on);
+  // Owner::claim for an order that follows: replace_member, add_member and add_group refuse (busy)
+  // a disk that is neither claimed nor the member's own. The order takes the claim, drop_claim
+  // gives it up. Errors: busy (it is being claimed already), timed_out, those of the owner.
+  void claim(const Disk& disk, ports::Done<void> done);
+  void drop_claim(DiskId disk);
+  // Spares at hand that are neither taken nor claimed, nor being claimed.
+  std::vector<Disk> free_spares() const;
   // New members of a group: zeroes them first, in the background; the layout says so meanwhile, and
   // it begins anew by itself after recover(). New groups: at once. The disks may be spares.
   void add_member(std::uint16_t group, const Disk& disk, ports::Done<std::uint32_t> done);

@@ -111,6 +111,8 @@ struct Pool {
         keep(std::move(record), std::move(done));
       };
     }
+    owner.claim = claim;
+    owner.spare_missed = spare_missed;
     owner.layout_changed = [this] { ++layout_changes; };
     owner.event = [this](const std::string& text) { events.push_back(text); };
     owner.fenced = [this](const std::string&) { fenced = true; };
@@ -308,6 +310,8 @@ struct Pool {
   std::set<BlockAddress> freed;  // by it
   std::map<std::uint64_t, Contents> history;
   std::uint64_t last_content = 0;
+  std::function<void(const Array::Disk&, ports::Done<void>)> claim;
+  std::function<void(DiskId)> spare_missed;
   int boots = 0;
   int layout_changes = 0;
   bool fenced = false;

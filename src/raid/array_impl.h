@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -104,8 +105,6 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   Status bears_loss(std::uint32_t member) const;  // without those that are away, too
   Status bears_absence(std::uint32_t member) const;
   void changed();
-  void take_spare(std::uint32_t member);
-  Status replace(std::uint32_t member, DiskId disk);
   void add_member(std::uint16_t group, const Disk& disk, ports::Done<std::uint32_t> done);
   struct Growth {
     std::uint16_t group = 0;
@@ -124,6 +123,25 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   std::size_t count_joining(std::uint16_t group) const;
   void open_group(std::uint16_t group);            // of a new one: its journal is erased first
   Duration pause_for(std::uint64_t blocks) const;  // between two steps in the background
+
+  // ---- array_spares.cc: who comes in ----
+  struct Claim {
+    std::uint64_t number = 0;
+    bool granted = false;                 // for the order that has asked
+    std::optional<std::uint32_t> member;  // whose place it is for, if no order has asked
+    ports::TimerId limit{};
+    Finish done;
+  };
+  void look_for_spares();
+  void take_spare(std::uint32_t member);
+  enum class Use : std::uint8_t { now, later, never };
+  Use use_of(std::uint32_t member, DiskId spare) const;
+  void spare_claimed(std::uint32_t member, DiskId spare, const Status& status);
+  Status replace(std::uint32_t member, DiskId disk);
+  void claim(const Disk& disk, std::optional<std::uint32_t> member, Finish done);
+  void claim_answered(DiskId disk, std::uint64_t number, Status status);
+  void drop_claim(DiskId disk);
+  Status check_claim(DiskId disk) const;
 
   // ---- array_stripe.cc: one stripe, its lock held ----
   // Reads or reconstructs the columns of `want`. Columns in `avoid` are not read.
@@ -329,7 +347,12 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   bool closed = false;
   bool fenced = false;
   bool automatic_spares = true;
-  bool background = false;  // may run
+  std::map<DiskId, Claim> claims;
+  std::uint64_t last_claim = 0;
+  std::map<DiskId, Instant> resting;  // spares whose claim was refused, until then
+  bool spare_look_due = false;
+  std::size_t spares_missed = 0;  // named to the owner in turn
+  bool background = false;        // may run
   std::shared_ptr<Scrub> scrub;
 };
 

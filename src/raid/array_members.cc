@@ -1,4 +1,4 @@
-// Who is in: failing, spares, replacement, growth.
+// Who is in: failing, growth. Spares: array_spares.cc.
 #include <algorithm>
 #include <utility>
 
@@ -54,7 +54,7 @@ void Array::Impl::drop_member(std::uint32_t number, const std::string& why, bool
     found->second = std::make_shared<Device>(scheduler, disk, options);
   }
   changed();
-  if (automatic_spares) take_spare(number);
+  look_for_spares();
 }
 
 void Array::Impl::open_group(std::uint16_t group) {
@@ -78,43 +78,6 @@ void Array::Impl::changed() {
   if (!closed && owner.layout_changed) owner.layout_changed();
 }
 
-void Array::Impl::take_spare(std::uint32_t number) {
-  for (const DiskId& spare : layout.spares) {
-    if (replace(number, spare)) return;
-  }
-}
-
-Status Array::Impl::replace(std::uint32_t number, DiskId disk) {
-  if (number >= layout.members.size()) return fail(ErrorCode::not_found, "no such member");
-  Member& member = layout.members[number];
-  if (member.state != MemberState::failed) {
-    return fail(ErrorCode::invalid, describe(number) + " has not failed");
-  }
-  auto spare = std::ranges::find(layout.spares, disk);
-  if (spare == layout.spares.end() && member.disk != disk) {
-    return fail(ErrorCode::not_found, "disk " + to_string(disk) + " is no spare");
-  }
-  auto found = devices.find(disk);
-  if (found == devices.end() || !found->second->connected()) {
-    return fail(ErrorCode::invalid, "disk " + to_string(disk) + " is not at hand");
-  }
-  if (found->second->blocks() < layout.groups[member.group].blocks) {
-    return fail(ErrorCode::invalid, "disk " + to_string(disk) + " is too small");
-  }
-  if (spare != layout.spares.end()) layout.spares.erase(spare);
-  member.disk = disk;
-  member.kept_out = false;
-  member.state = MemberState::rebuilding;
-  member.rebuilt = 0;
-  members[number].valid = 0;
-  members[number].slow = false;
-  ++members[number].incarnation;
-  event("disk " + to_string(disk) + " takes the place of member " + std::to_string(number));
-  changed();
-  start_rebuilds();
-  return {};
-}
-
 Status Array::fail_member(std::uint32_t member) {
   if (member >= impl_->layout.members.size())
     return duet::fail(ErrorCode::not_found, "no such member");
@@ -130,49 +93,17 @@ Status Array::fail_member(std::uint32_t member) {
   return {};
 }
 
-Status Array::add_spare(const Disk& disk) {
-  Layout grown = impl_->layout;
-  grown.spares.push_back(disk.id);
-  if (auto status = check(grown); !status) return status;
-  if (disk.port == nullptr) return duet::fail(ErrorCode::invalid, "the disk is not at hand");
-  impl_->layout = std::move(grown);
-  impl_->devices[disk.id] = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
-  impl_->changed();
-  if (impl_->automatic_spares) set_automatic_spares(true);
-  return {};
-}
-
-Status Array::remove_spare(DiskId disk) {
-  auto& spares = impl_->layout.spares;
-  auto found = std::ranges::find(spares, disk);
-  if (found == spares.end()) return duet::fail(ErrorCode::not_found, "no such spare");
-  spares.erase(found);
-  impl_->devices.erase(disk);
-  impl_->changed();
-  return {};
-}
-
-Status Array::replace_member(std::uint32_t member, DiskId spare) {
-  return impl_->replace(member, spare);
-}
-
-void Array::set_automatic_spares(bool on) {
-  impl_->automatic_spares = on;
-  if (!on) return;
-  for (std::uint32_t i = 0; i < impl_->layout.members.size(); ++i) {
-    if (impl_->layout.members[i].state == MemberState::failed) impl_->take_spare(i);
-  }
-}
-
 void Array::disk_returned(const Disk& disk) {
   if (disk.port == nullptr) return;
   auto& device = impl_->devices[disk.id];
   const bool known =
       device && device->disk().port == disk.port && device->disk().data_offset == disk.data_offset;
-  if (known) return impl_->start_rebuilds();  // what is under way goes on
-  if (device) device->give_up();
-  device = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
+  if (!known) {  // else what is under way goes on
+    if (device) device->give_up();
+    device = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
+  }
   impl_->start_rebuilds();
+  impl_->look_for_spares();
 }
 
 std::vector<MemberReport> Array::report() const {
@@ -203,8 +134,12 @@ Status Array::add_group(Protection protection, const std::vector<Disk>& disks,
     }
   }
   if (auto status = check(grown); !status) return status;
+  for (const Disk& disk : disks) {
+    if (auto claimed = impl_->check_claim(disk.id); !claimed) return claimed;
+  }
   impl_->layout = std::move(grown);
   for (const Disk& disk : disks) {
+    impl_->claims.erase(disk.id);
     impl_->devices[disk.id] = std::make_shared<Device>(impl_->scheduler, disk, impl_->options);
   }
   impl_->members.resize(impl_->layout.members.size());
@@ -239,7 +174,9 @@ void Array::Impl::add_member(std::uint16_t group, const Disk& disk,
   if (device->blocks() < groups[group]->blocks) {
     return end(id, duet::fail(ErrorCode::invalid, "the disk is too small"));
   }
+  if (auto claimed = check_claim(disk.id); !claimed) return end(id, claimed);
   layout = std::move(grown);
+  claims.erase(disk.id);
   devices[disk.id] = std::move(device);
   changed();
   start_growth(layout.joining.back(), number, id);

@@ -34,6 +34,7 @@ void Array::Impl::format(ports::Done<void> done) {
 void Array::Impl::opened() {
   background = true;
   start_rebuilds();
+  look_for_spares();
 }
 
 void Array::Impl::recover(std::uint64_t number, std::vector<Slice> records,
