@@ -13,7 +13,7 @@ namespace duet::coredump {
 struct ReleaseLimits {
   Duration own_limit = seconds(60);   // the header's counts if it is shorter
   Duration stall_limit = seconds(5);  // for a change of the sequence
-  Duration mark_grace = seconds(2);   // from the panic notice until active must show
+  Duration mark_grace = seconds(8);   // from the panic notice until active must show
 };
 
 // Which header can be of the dump that is meant.

@@ -4,6 +4,7 @@
 
 #include "base/coverage_expect.h"
 #include "coredump/header.h"
+#include "coredump/release.h"
 #include "ha/cluster_fixture.h"
 
 namespace duet::ha::testing {
@@ -13,6 +14,7 @@ using coredump::Attribute;
 
 constexpr std::uint8_t spare = 3;
 constexpr DiskRef dump_disk{red, spare};
+constexpr Duration mark_grace = coredump::ReleaseLimits{}.mark_grace;
 
 // What the supervisor of red writes.
 class Dumper {
@@ -178,7 +180,7 @@ TEST_P(Dump, that_is_never_marked_costs_the_grace_and_no_service) {
   EXPECT_EQ(absent(c), std::vector<std::uint8_t>{spare});
   c.run_for(seconds(1));
   EXPECT_EQ(absent(c), std::vector<std::uint8_t>{spare});
-  ASSERT_TRUE(taken(c, seconds(2))) << c.history();
+  ASSERT_TRUE(taken(c, mark_grace + seconds(1))) << c.history();
   // After the grace: red is fenced there, and its header does not reach the disk.
   Dumper d(c);
   d.write(Attribute::active);
@@ -199,7 +201,7 @@ TEST_P(Dump, of_another_boot_is_not_waited_for) {
   d.write(Attribute::active);
   c.run_for(milliseconds(300));
   panic(c);
-  ASSERT_TRUE(taken(c, seconds(3))) << c.history();
+  ASSERT_TRUE(taken(c, mark_grace + seconds(1))) << c.history();
   EXPECT_NE(c.history().find("is taken: no_dump"), std::string::npos);
   // But it is a dump, and is saved like any.
   EXPECT_TRUE(c.run_until([&] { return c.logged(blue, "dump.collecting"); }, seconds(1)));
@@ -274,7 +276,7 @@ TEST_P(Dump, a_dedicated_disk_needs_no_word) {
   c.run_for(milliseconds(500));
   panic(c);
   EXPECT_EQ(absent(c), std::vector<std::uint8_t>{spare + 1});
-  ASSERT_TRUE(taken(c, seconds(3))) << c.history();
+  ASSERT_TRUE(taken(c, mark_grace + seconds(1))) << c.history();
   EXPECT_CLEAN(c);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/coverage.h"
+#include "coredump/release.h"
 
 namespace duet::node {
 
@@ -21,6 +22,7 @@ struct PanicDump::Look {
   std::array<std::vector<std::byte>, coredump::header_copies> headers;
   int labels_read = 0, headers_read = 0;
   bool reserved = false;
+  bool taken = false;     // somebody else has reserved it
   bool given_up = false;  // tried already
 
   coredump::DumpCandidate candidate() const {
@@ -37,6 +39,10 @@ struct PanicDump::Look {
     return c;
   }
 };
+
+// While a disk may still be marked the partner leaves it.
+static_assert(PanicDump::stop_limit + PanicDump::look_limit + PanicDump::mark_limit <
+              coredump::ReleaseLimits{}.mark_grace);
 
 PanicDump::PanicDump(ports::Scheduler& scheduler, ports::CoreSource& source, Order order,
                      std::function<void()> on_change, std::function<void(Outcome)> on_over)
@@ -112,6 +118,7 @@ void PanicDump::look() {
     ++*open;
     disk.disk->read_reservation(guarded([this, look, one_less](Result<ports::ReservationState> r) {
       look->reserved = r && r->reserved && r->holder == order_.holder;
+      look->taken = r && !look->reserved;
       one_less();
     }));
   }
@@ -130,10 +137,12 @@ void PanicDump::mark() {
   if (!chosen) {
     std::string why;
     for (std::size_t i = 0; i < candidates.size(); ++i) {
+      // The partner's fence ends our reads, too: say so, rather than that they did not come back.
+      auto refused = looks_[i]->taken
+                         ? coredump::Refusal::not_reserved
+                         : refusal(candidates[i], order_.cluster, order_.dump.node);
       why += fmt::format("{}{} {}", why.empty() ? "" : ", ", looks_[i]->disk.disk->name(),
-                         looks_[i]->given_up
-                             ? "failed"
-                             : name(refusal(candidates[i], order_.cluster, order_.dump.node)));
+                         looks_[i]->given_up ? "failed" : name(refused));
     }
     return over(false, "no dump: no disk for it: " + why);
   }

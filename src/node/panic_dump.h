@@ -47,7 +47,7 @@ class PanicDump {
 
   // Each may take so long; then the dump goes on without what it waits for, or ends.
   static constexpr Duration stop_limit = seconds(3);
-  static constexpr Duration look_limit = seconds(1);
+  static constexpr Duration look_limit = seconds(2);
   static constexpr Duration mark_limit = seconds(2);
   static constexpr Duration close_limit = seconds(2);
   static constexpr Duration header_interval = milliseconds(500);

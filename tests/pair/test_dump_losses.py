@@ -148,6 +148,17 @@ class Moves(DumpLosses):
             processes.wait_until(lambda: len([c for c in self.cores(self.red) if not c["collecting"]]) == 2, 30,
                                  "both cores are saved")
 
+    def test_the_whole_node_ends_while_it_dumps(self):
+        self.start()
+        self.slow_dump_disk(200)
+        t = self.panic()
+        self.red.wait_status(lambda s: " MiB, " in s["next"] and ": 0 of" not in s["next"], 20, "has dumped something")
+        self.red.kill()
+        self.slow_dump_disk(0)
+        core = self.saved(self.blue, t)
+        self.assertFalse(core["details"]["complete"], core)
+        self.bring_home()
+
     def test_given_back_uncoordinated_while_it_dumps(self):
         self.start()
         load = self.load([self.pair.create_lun("red")])
