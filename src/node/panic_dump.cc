@@ -138,9 +138,8 @@ void PanicDump::mark() {
     std::string why;
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       // The partner's fence ends our reads, too: say so, rather than that they did not come back.
-      auto refused = looks_[i]->taken
-                         ? coredump::Refusal::not_reserved
-                         : refusal(candidates[i], order_.cluster, order_.dump.node);
+      auto refused = looks_[i]->taken ? coredump::Refusal::not_reserved
+                                      : refusal(candidates[i], order_.cluster, order_.dump.node);
       why += fmt::format("{}{} {}", why.empty() ? "" : ", ", looks_[i]->disk.disk->name(),
                          looks_[i]->given_up ? "failed" : name(refused));
     }
