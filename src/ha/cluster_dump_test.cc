@@ -219,7 +219,7 @@ TEST_P(Dump, gives_way_to_redundancy) {
   panic(c);
   d.go_on(seconds(2));
   ASSERT_EQ(left(c).size(), 1u);
-  c.send(blue, DiskNeeded{dump_disk});
+  c.send(blue, DiskNeeded{red, d.header().disk});
   ASSERT_TRUE(c.run_until([&] { return c.logged(blue, "disk.returned"); }, seconds(3)))
       << c.history();
   EXPECT_EQ(header(c)->attribute, Attribute::inactive) << "before RAID hears of the disk (C6)";

@@ -300,9 +300,7 @@ void Core::on(const EngineFenced& event, Output&) {
 }
 
 void Core::on(const DiskNeeded& event, Output&) {
-  if (!ending_ && event.disk.identity == world_.partner()) {
-    world_.dump_watch.needed(event.disk.index);
-  }
+  if (!ending_ && event.identity == world_.partner()) world_.dump_watch.needed(event.disk);
 }
 
 void Core::on(const FreeSpares& event, Output&) {

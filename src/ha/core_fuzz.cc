@@ -6,6 +6,7 @@
 #include <map>
 
 #include "disk/areas.h"
+#include "disk/label.h"
 #include "ha/core.h"
 
 using namespace duet;
@@ -37,6 +38,7 @@ class Driver {
         auto& d = disks_[{id, i}];
         auto m = first_mailbox(cluster, id, {});
         auto taken = byte();
+        if ((taken & 16) != 0) label({id, i}, (taken & 32) != 0);
         if (taken % 4 == 0) {
           m.epoch = Epoch(2);
           m.server = m.taken_over_by = partner_of(id);
@@ -55,6 +57,31 @@ class Driver {
 
  private:
   std::uint8_t byte() { return at_ < size_ ? data_[at_++] : 0; }
+  static DiskId disk_id(DiskRef ref) {
+    DiskId id;
+    id.bytes.fill(static_cast<std::uint8_t>(ref.identity.value() * 16 + ref.index));
+    return id;
+  }
+  // What is no mailbox disk may bear a dump.
+  void label(DiskRef ref, bool dedicated) {
+    disk::Label label;
+    label.cluster = cluster;
+    label.id = disk_id(ref);
+    label.owner = ref.identity;
+    label.mailbox = ref.index < 3;
+    label.role = label.mailbox ? disk::Role::data
+                 : dedicated   ? disk::Role::coredump
+                               : disk::Role::spare;
+    if (label.mailbox) label.position = ref.index, label.disks_in_pool = 3, label.redundancy = 1;
+    label.size = 64ULL << 20;
+    label.pool[0] = 1;
+    label.pool_name = "pool";
+    auto block = disk::encode_label(label);
+    ASSERT(block.has_value());
+    for (int copy = 0; copy < 2; ++copy) {
+      disks_[ref].blocks[disk::label_copy(copy).offset] = *block;
+    }
+  }
   NodeId node() { return NodeId(static_cast<std::uint8_t>(byte() % 4)); }
 
   void give(const Event& event) {
@@ -151,7 +178,9 @@ class Driver {
     if (nonce != partner_.nonce) partner_.progress = partner_.heartbeat = 0;
     partner_.nonce = nonce;
     partner_.own_epoch = partner_.boot_epoch = Epoch(byte() % 8);
-    partner_.seen_partner = BootNonce(byte() % 4 == 0 ? 10 : 11);
+    auto more = byte();
+    partner_.seen_partner = BootNonce(more % 4 == 0 ? 10 : 11);
+    partner_.free_spares = more / 4U;
     partner_talks_ = byte() % 4 != 0;
     partner_beats_ = byte() % 2 == 0;
   }
@@ -273,7 +302,8 @@ class Driver {
       case 13:
         if (byte() % 16 == 0) give(EngineFenced{node()});
         if (byte() % 4 == 0) give(DumpChanged{byte() % 2 == 0});
-        if (byte() % 4 == 0) give(DiskNeeded{{node(), byte()}});
+        if (byte() % 4 == 0) give(DiskNeeded{NodeId(2), disk_id({NodeId(2), byte()})});
+        if (byte() % 4 == 0) give(FreeSpares{byte()});
         if (byte() % 4 == 0)
           give(DumpCollection{{node(), byte()}, byte(), byte(), byte() % 2 == 0});
         break;

@@ -54,9 +54,10 @@ DiskSet DumpWatch::begin(World& world, BootNonce victim, Output& out) {
                                                                  : Epoch(0),
                             .boot_nonce = victim};
   for (auto i : left) {
+    const DiskId& id = world.places[identity_.value()][i]->id;
     auto [it, fresh] = disks_.try_emplace(
-        i, Disk{.release = coredump::DiskRelease(world.places[identity_.value()][i]->id, node,
-                                                 world.config.dump_limits, *panicked_)});
+        i, Disk{.id = id,
+                .release = coredump::DiskRelease(id, node, world.config.dump_limits, *panicked_)});
     auto& disk = it->second;
     disk.watched = true;
     disk.looked = disk.needed = false;
@@ -150,8 +151,8 @@ Instant DumpWatch::next_time() const {
   return next;
 }
 
-void DumpWatch::needed(std::uint8_t index) {
-  auto it = disks_.find(index);
+void DumpWatch::needed(const DiskId& id) {
+  auto it = std::ranges::find(disks_, id, [](const auto& entry) { return entry.second.id; });
   if (it == disks_.end()) return;
   MARK(dump_disk_needed);
   it->second.needed = true;

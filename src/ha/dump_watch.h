@@ -33,7 +33,7 @@ class DumpWatch {
   Instant next_time() const;
 
   // RAID needs it, or all of them.
-  void needed(std::uint8_t disk);
+  void needed(const DiskId& disk);
   void need_all();
 
   bool leaves(std::uint8_t disk) const;
@@ -53,6 +53,7 @@ class DumpWatch {
 
  private:
   struct Disk {
+    DiskId id;
     coredump::DiskRelease release;
     Instant since{};
     std::array<std::optional<CommandId>, coredump::header_copies> open{};

@@ -185,7 +185,8 @@ struct HealthChanged {
 // a dump: redundancy beats the dump (docs/protocols/coredump.md). DiskReturned answers: the disk is
 // fenced, and its header is inactive.
 struct DiskNeeded {
-  DiskRef disk;
+  NodeId identity;
+  DiskId disk;  // as its label says; the engine has not read that of a disk it may not touch
 };
 // Spares of our own identity that RAID has not taken, one bit for each index: the partner leaves
 // them to our dump when we panic. From the supervisor, whenever that changes, and before it answers

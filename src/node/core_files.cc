@@ -96,6 +96,17 @@ void CoreFiles::log_end(const ports::Disk& disk, const CoreCollector::Outcome& o
   }
 }
 
+void CoreFiles::answer(ports::Done<void> needed_by, const CoreCollector::Outcome& outcome) {
+  if (!needed_by) return;
+  Result<void> result;
+  if (outcome.end == CoreCollector::End::interrupted) {
+    MARK(needed_disk_keeps_its_header);
+    result = fail(ErrorCode::io_error, outcome.text);
+  }
+  ports_.scheduler.post(
+      [then = std::move(needed_by), result = std::move(result)]() mutable { then(result); });
+}
+
 // It calls us at its end.
 void CoreFiles::retire(std::unique_ptr<CoreCollector> ended) {
   ports_.scheduler.post([gone = std::move(ended)] {});
@@ -108,7 +119,7 @@ void CoreFiles::collected(const CoreCollector::Outcome& outcome) {
   log_end(*was.disk, outcome);
   retire(std::move(collector_));
   tell_over(was);
-  if (was.needed_by) ports_.scheduler.post(std::move(was.needed_by));
+  answer(std::move(was.needed_by), outcome);
   next();
 }
 
@@ -120,11 +131,20 @@ void CoreFiles::cancel(std::uint8_t index) {
   waiting_.erase(there);
 }
 
-void CoreFiles::disk_needed(std::uint8_t index, ports::Disk& disk, ports::Task then) {
-  if (given_up_.contains(index)) return;  // asked again: the first one is answered
+void CoreFiles::disk_needed(std::uint8_t index, ports::Disk& disk, ports::Done<void> then) {
+  const auto instead_of = [this, &then](ports::Done<void>& before) {
+    auto first = std::exchange(before, std::move(then));
+    if (!first) return;
+    ports_.scheduler.post([first = std::move(first)]() mutable {
+      first(fail(ErrorCode::busy, "asked for once more"));
+    });
+  };
+  if (auto asked = given_up_.find(index); asked != given_up_.end()) {
+    return instead_of(asked->second.needed_by);
+  }
   auto there = std::ranges::find(waiting_, index, &Waiting::index);
   if (there != waiting_.end() && there == waiting_.begin()) {
-    there->needed_by = std::move(then);
+    instead_of(there->needed_by);
     return collector_->disk_needed();
   }
   if (there != waiting_.end()) {
@@ -132,15 +152,15 @@ void CoreFiles::disk_needed(std::uint8_t index, ports::Disk& disk, ports::Task t
     tell_over(*there);
     waiting_.erase(there);
   }
-  auto& collector = given_up_[index] = make_collector(disk);
-  auto ended = [this, index, &disk,
-                then = std::make_shared<ports::Task>(std::move(then))](const auto& outcome) {
+  auto& given_up = given_up_[index];
+  given_up = {make_collector(disk), std::move(then)};
+  given_up.collector->start([this, index, &disk](const CoreCollector::Outcome& outcome) {
     log_end(disk, outcome);
-    retire(std::move(given_up_.extract(index).mapped()));
-    ports_.scheduler.post([then] { (*then)(); });
-  };
-  collector->start(std::move(ended));
-  collector->disk_needed();
+    auto ended = std::move(given_up_.extract(index).mapped());
+    retire(std::move(ended.collector));
+    answer(std::move(ended.needed_by), outcome);
+  });
+  given_up.collector->disk_needed();
 }
 
 // ---- orders ----

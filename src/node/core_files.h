@@ -45,9 +45,9 @@ class CoreFiles {
   void collect(std::uint8_t index, ports::Disk& disk);
   // The dump stays as it is.
   void cancel(std::uint8_t index);
-  // RAID is about to write to the disk; `then` as soon as its header says that there is no dump, or
-  // it cannot be written.
-  void disk_needed(std::uint8_t index, ports::Disk& disk, ports::Task then);
+  // RAID is about to write to the disk; `then` ok: its header says that there is no dump. Asked
+  // once more for the same disk, the first one hears `busy`. Errors: that, those of the disk.
+  void disk_needed(std::uint8_t index, ports::Disk& disk, ports::Done<void> then);
 
   // Once answered, unless we are gone before.
   void carry_out(const admin::CoreOrder& order, Done done);
@@ -58,12 +58,17 @@ class CoreFiles {
   struct Waiting {
     std::uint8_t index = 0;
     ports::Disk* disk = nullptr;
-    ports::Task needed_by;  // RAID waits
+    ports::Done<void> needed_by;  // RAID waits
+  };
+  struct GivenUp {  // RAID does not wait for cores
+    std::unique_ptr<CoreCollector> collector;
+    ports::Done<void> needed_by;
   };
   void next();
   std::unique_ptr<CoreCollector> make_collector(ports::Disk& disk);
   void collected(const CoreCollector::Outcome& outcome);
   void log_end(const ports::Disk& disk, const CoreCollector::Outcome& outcome) const;
+  void answer(ports::Done<void> needed_by, const CoreCollector::Outcome& outcome);
   void retire(std::unique_ptr<CoreCollector> ended);
   void report();
   void tell_over(const Waiting& of) const;
@@ -86,7 +91,7 @@ class CoreFiles {
   CoreFolder folder_;
   std::deque<Waiting> waiting_;  // the first one is being collected
   std::unique_ptr<CoreCollector> collector_;
-  std::map<std::uint8_t, std::unique_ptr<CoreCollector>> given_up_;  // RAID does not wait for cores
+  std::map<std::uint8_t, GivenUp> given_up_;
   ports::TimerId report_timer_{};
   std::map<std::uint64_t, Done> orders_;  // under way
   std::uint64_t last_order_ = 0;

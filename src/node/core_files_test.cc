@@ -452,7 +452,8 @@ TEST_F(CoreFilesAloneTest, RedundancyBeatsTheDump) {
     collect();
     run(milliseconds(8 * step));
     bool free = false;
-    cores->disk_needed(spare, *disks[spare], [&] {
+    cores->disk_needed(spare, *disks[spare], [&](const Result<void>& r) {
+      EXPECT_TRUE(r) << step;
       EXPECT_EQ(attribute(), Attribute::inactive) << step;
       free = true;
     });
@@ -477,7 +478,7 @@ TEST_F(CoreFilesAloneTest, ADiskThatIsNeededDoesNotWaitForItsTurn) {
   collect(3);
   EXPECT_MARK(waiting_dump_given_up);
   bool free = false;
-  cores->disk_needed(3, *disks[3], [&] { free = true; });
+  cores->disk_needed(3, *disks[3], [&](const Result<void>& r) { free = r.has_value(); });
   ASSERT_TRUE(scheduler.run_until([&] { return free; }));
   EXPECT_EQ(attribute(3), Attribute::inactive);
   EXPECT_EQ(said("coredump.saved"), "");
@@ -489,23 +490,39 @@ TEST_F(CoreFilesAloneTest, ADiskThatIsNeededDoesNotWaitForItsTurn) {
   put_dump(second);
   for (int i = 0; i < 2; ++i) {
     free = false;
-    cores->disk_needed(3, *disks[3], [&] { free = true; });
+    cores->disk_needed(3, *disks[3], [&](const Result<void>& r) { free = r.has_value(); });
     ASSERT_TRUE(scheduler.run_until([&] { return free; }));
     EXPECT_EQ(attribute(3), Attribute::inactive);
   }
 }
 
-// A disk that does not take its header is not waited for without end.
+// A disk that does not take its header is not waited for without end, and not free.
 TEST_F(CoreFilesAloneTest, ADiskThatDoesNotAnswerIsGivenUp) {
+  EXPECT_MARK(needed_disk_keeps_its_header);
   put_dump({});
   slow_spare();
   collect();
   run(milliseconds(50));
   shelf.engine[spare]->disconnect();
-  bool free = false;
-  cores->disk_needed(spare, *disks[spare], [&] { free = true; });
-  ASSERT_TRUE(scheduler.run_until([&] { return free; }));
+  std::optional<Status> first, second;
+  cores->disk_needed(spare, *disks[spare], [&](Result<void> r) { first = std::move(r); });
+  cores->disk_needed(spare, *disks[spare], [&](Result<void> r) { second = std::move(r); });
+  ASSERT_TRUE(scheduler.run_until([&] { return first && second; }));
+  EXPECT_EQ(first->error().code, ErrorCode::busy);
+  EXPECT_FALSE(*second);
+  EXPECT_EQ(attribute(), Attribute::completed);
   EXPECT_NE(said("coredump.interrupted"), "");
+  // The same for one that nobody collects.
+  first.reset();
+  second.reset();
+  cores->disk_needed(spare, *disks[spare], [&](Result<void> r) { first = std::move(r); });
+  run(milliseconds(10));
+  cores->disk_needed(spare, *disks[spare], [&](Result<void> r) { second = std::move(r); });
+  shelf.engine[spare]->reconnect();
+  ASSERT_TRUE(scheduler.run_until([&] { return first && second; }));
+  EXPECT_EQ(first->error().code, ErrorCode::busy);
+  EXPECT_TRUE(*second);
+  EXPECT_EQ(attribute(), Attribute::inactive);
 }
 
 // ---- orders ----

@@ -63,7 +63,7 @@ void Engine::make_service(NodeId identity) {
       ports_.network,
       std::move(disks),
       [this](LabelledPool labelled,
-             IdentityService::Journal journal) -> std::unique_ptr<pool::Pool> {
+             IdentityService::PoolHooks hooks) -> std::unique_ptr<pool::Pool> {
         pool::Pool::Options options;
         options.pool = labelled.pool;
         options.disks = std::move(labelled.disks);
@@ -71,7 +71,9 @@ void Engine::make_service(NodeId identity) {
         options.metadata_cache = config_.metadata_cache;
         options.dirty_limit = config_.dirty_limit;
         options.point_age = config_.point_age;
-        options.journal = std::move(journal);
+        options.journal = std::move(hooks.journal);
+        options.claim = std::move(hooks.claim);
+        options.spare_missed = std::move(hooks.spare_missed);
         return std::make_unique<pool::Pool>(ports_.scheduler, std::move(options));
       },
       [this](const FromEngine& fact) { tell(fact); },
@@ -142,6 +144,7 @@ void Engine::report() {
     }
   }
   tell(r);
+  services_[config_.self.value()]->look_at_spares();
   ports_.scheduler.at(ports_.scheduler.now() + report_interval, [this] { report(); });
 }
 
@@ -207,6 +210,10 @@ void Engine::order(const CollectDumpOrder& o) {
 
 void Engine::order(const CancelCollectOrder& o) {
   service(o.identity)->cancel_collect(o.index);
+}
+
+void Engine::order(const FreeSparesHeardNote& o) {
+  services_[config_.self.value()]->free_spares_heard(o.number);
 }
 
 void Engine::order(const ReleaseOrder& o) {

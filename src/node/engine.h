@@ -63,6 +63,7 @@ class Engine {
   void order(const DiskReturnedNote& o);
   void order(const CollectDumpOrder& o);
   void order(const CancelCollectOrder& o);
+  void order(const FreeSparesHeardNote& o);
   void order(const ReleaseOrder& o);
   void order(const PrepareOrder& o);
   void order(const DropPreparedOrder& o);

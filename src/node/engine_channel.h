@@ -105,6 +105,13 @@ struct CancelCollectOrder {
     a(identity), a(index);
   }
 };
+struct FreeSparesHeardNote {  // to FreeSparesFact
+  std::uint64_t number = 0;
+  template <class A>
+  void fields(A& a) {
+    a(number);
+  }
+};
 using ReleaseOrder = OfIdentity<struct ReleaseOrderTag>;
 using PrepareOrder = OfIdentity<struct PrepareOrderTag>;
 using DropPreparedOrder = OfIdentity<struct DropPreparedOrderTag>;
@@ -191,7 +198,7 @@ using ToEngine =
                  ReleaseOrder, PrepareOrder, DropPreparedOrder, HandOverOrder, CancelHandOverOrder,
                  GrantOrder, PartnerFencedNote, LunCreateOrder, LunDeleteOrder, LunListOrder,
                  KeepHealthOrder, CheckLogOrder, DiskReturnedNote, PoolAsk, TestPanicOrder,
-                 CollectDumpOrder, CancelCollectOrder, CoreAsk>;
+                 CollectDumpOrder, CancelCollectOrder, CoreAsk, FreeSparesHeardNote>;
 
 // ---- engine to supervisor ----
 
@@ -287,10 +294,21 @@ struct DurabilityWantedFact {
 using FencedFact = OfIdentity<struct FencedFactTag>;
 struct DiskNeededFact {  // ha::DiskNeeded
   NodeId identity;
-  std::uint8_t index = 0;
+  DiskId disk;
   template <class A>
   void fields(A& a) {
-    a(identity), a(index);
+    a(identity);
+    for (auto& byte : disk.bytes) a(byte);
+  }
+};
+// Spares of the node's own identity that RAID leaves alone: one bit for each index. Answered by
+// FreeSparesHeardNote: no dump goes to any other from then on, nor is one under way.
+struct FreeSparesFact {
+  std::uint64_t number = 0;  // 1, 2, 3, ...
+  std::uint64_t disks = 0;
+  template <class A>
+  void fields(A& a) {
+    a(number), a(disks);
   }
 };
 struct DumpCollectionFact {  // ha::DumpCollection
@@ -386,10 +404,10 @@ struct LogFact {              // for `duet events`
   }
 };
 
-using FromEngine =
-    std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact, ReleasedFact,
-                 ReleaseFailedFact, PreparedFact, HandedOverFact, HandOverFailedFact,
-                 DurabilityWantedFact, FencedFact, LunAnswer, EngineReport, LogFact, HealthKeptFact,
-                 LogCheckedFact, PoolAnswer, DiskNeededFact, DumpCollectionFact, CoreAnswer>;
+using FromEngine = std::variant<ReadyFact, WindowClosedFact, AssumedFact, AssumeFailedFact,
+                                ReleasedFact, ReleaseFailedFact, PreparedFact, HandedOverFact,
+                                HandOverFailedFact, DurabilityWantedFact, FencedFact, LunAnswer,
+                                EngineReport, LogFact, HealthKeptFact, LogCheckedFact, PoolAnswer,
+                                DiskNeededFact, DumpCollectionFact, CoreAnswer, FreeSparesFact>;
 
 }  // namespace duet::node

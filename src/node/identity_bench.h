@@ -67,11 +67,13 @@ class IdentityBench {
         network,
         std::move(paths),
         [this](LabelledPool labelled,
-               IdentityService::Journal journal) -> std::unique_ptr<pool::Pool> {
+               IdentityService::PoolHooks hooks) -> std::unique_ptr<pool::Pool> {
           pool::Pool::Options options;
           options.pool = labelled.pool;
           options.disks = std::move(labelled.disks);
-          options.journal = std::move(journal);
+          options.journal = std::move(hooks.journal);
+          options.claim = std::move(hooks.claim);
+          options.spare_missed = std::move(hooks.spare_missed);
           options.read_cache = 0;  // so that reads of what is on disk go there
           auto made = std::make_unique<pool::Pool>(scheduler, std::move(options));
           storage = made.get();
@@ -211,6 +213,7 @@ class IdentityBench {
   std::unique_ptr<Config> config;
   NodeId self = red;
   bool lease = true;
+  bool supervisor_hears = true;  // which spares are free
   std::uint32_t last_client = 0;
   std::uint64_t epoch = 0;
   ports::ReservationType reservation = ports::ReservationType::exclusive_access_registrants_only;
@@ -223,6 +226,12 @@ class IdentityBench {
  private:
   void hear(const FromEngine& fact) {
     told.push_back(fact);
+    const auto* spares = std::get_if<FreeSparesFact>(&fact);
+    if (spares != nullptr && supervisor_hears) {
+      scheduler.post([this, number = spares->number] {
+        if (service) service->free_spares_heard(number);
+      });
+    }
     const auto* wanted = std::get_if<DurabilityWantedFact>(&fact);
     if (wanted == nullptr) return;
     scheduler.post([this, w = *wanted] {  // the supervisor writes the mailbox and grants

@@ -44,14 +44,6 @@ IdentityService::~IdentityService() {
   stop_everything();
 }
 
-// A callback that counts only while the attempt it was made in goes on.
-template <class F>
-auto IdentityService::in_this_attempt(F f) {
-  return [this, alive = alive_, attempt = attempt_, f = std::move(f)](auto&&... arguments) mutable {
-    if (*alive && attempt == attempt_) f(std::forward<decltype(arguments)>(arguments)...);
-  };
-}
-
 // Makes the storage of the labelled disks if there is none.
 void IdentityService::with_storage(std::function<void(Status)> then) {
   if (storage_ && storage_->state() != filesystem::StorageState::closed) return then({});
@@ -62,14 +54,20 @@ void IdentityService::with_storage(std::function<void(Status)> then) {
                       log(warning_severity, "pool.disk_missing", why);
                     }
                     labelled_ = pool->disks;
-                    storage_ = ports_.make_storage(
-                        std::move(*pool),
-                        [this](std::vector<std::byte> record, ports::Done<void> recorded) {
-                          keep_stripe_record(std::move(record), std::move(recorded));
-                        });
+                    storage_ = ports_.make_storage(std::move(*pool), pool_hooks());
                     watch_storage();
                     then({});
                   }));
+}
+
+IdentityService::PoolHooks IdentityService::pool_hooks() {
+  return {[this](std::vector<std::byte> record, ports::Done<void> recorded) {
+            keep_stripe_record(std::move(record), std::move(recorded));
+          },
+          [this](const raid::Array::Disk& disk, ports::Done<void> claimed) {
+            claim_disk(disk, std::move(claimed));
+          },
+          [this](const DiskId& id) { spare_missed(id); }};
 }
 
 void IdentityService::watch_storage() {
@@ -115,13 +113,14 @@ void IdentityService::disk_returned(std::uint8_t index) {
 
 // One that was not there when the storage was made. What is wrong with it the next assumption says.
 void IdentityService::add_disk(ports::Disk& disk) {
-  read_pool_disks({&disk}, config_.cluster, identity_,
-                  in_this_attempt([this, &disk](Result<LabelledPool> pool) {
-                    if (!storage_ || !pool) return;
-                    for (const auto& member : pool->disks) {
-                      storage_->disk_returned(disk, member.id, member.data);
-                    }
-                  }));
+  read_returned_disk(disk, config_.cluster, identity_,
+                     in_this_attempt([this, &disk](Result<LabelledPool> pool) {
+                       if (!storage_ || !pool) return;
+                       for (const auto& member : pool->disks) {
+                         storage_->disk_returned(disk, member.id, member.data);
+                         if (orders_) orders_->disk_found(member);
+                       }
+                     }));
 }
 
 // ---- prepare ----
@@ -424,6 +423,7 @@ void IdentityService::serve() {
   start_files();
   start_orders();
   start_cores();
+  start_spares();
   phase_ = Phase::serving;
   ports_.tell(AssumedFact{identity_, replayed_});
 }
@@ -487,60 +487,9 @@ void IdentityService::start_orders() {
       std::move(schedules));
 }
 
-void IdentityService::start_cores() {
-  CoreFiles::Ports ports{
-      ports_.scheduler,
-      *files_,
-      [this] {
-        return logged_->crowded() || storage_->needs_consistency_point() ||
-               storage_->dirty_bytes() > storage_->dirty_limit() / 2;
-      },
-      [this](const DiskId& id) { return pool_writes_to(id); },
-      [this](const CoreFiles::Report& r) {
-        ports_.tell(DumpCollectionFact{identity_, r.index, r.bytes_done, r.bytes_total, r.over});
-      },
-      [this](std::uint8_t severity, std::string phase, std::string text) {
-        log(severity, std::move(phase), std::move(text));
-      },
-  };
-  CoreCollector::Rules rules;
-  rules.cluster = config_.cluster;
-  rules.node = identity_;
-  rules.keep = static_cast<std::size_t>(config_.core_keep);
-  rules.space_percent = static_cast<std::uint64_t>(config_.core_space_percent);
-  cores_ = std::make_unique<CoreFiles>(std::move(ports), rules);
-}
-
-// Not to its spares.
-bool IdentityService::pool_writes_to(const DiskId& id) const {
-  const auto* array = storage_->array();
-  if (array == nullptr) return true;
-  const auto& layout = array->layout();
-  return std::ranges::find(layout.members, id, &raid::Member::disk) != layout.members.end() ||
-         std::ranges::find(layout.joining, id, &raid::Joining::disk) != layout.joining.end();
-}
-
-// One that is not fenced, or of an identity that is not served, keeps its dump.
-void IdentityService::collect_dump(std::uint8_t index) {
-  const bool absent = std::ranges::find(order_.absent, index) != order_.absent.end();
-  if (!cores_ || absent || index >= ports_.disks.size()) {
-    return ports_.tell(DumpCollectionFact{.identity = identity_, .index = index, .over = true});
-  }
-  cores_->collect(index, *ports_.disks[index]);
-}
-
-void IdentityService::cancel_collect(std::uint8_t index) {
-  if (cores_) cores_->cancel(index);
-}
-
-void IdentityService::core_order(const admin::CoreOrder& order, CoreFiles::Done done) {
-  if (serving() && cores_) return cores_->carry_out(order, std::move(done));
-  admin::CoreReply refusal;
-  refusal.why = not_served();
-  done(std::move(refusal));
-}
-
 void IdentityService::end_orders() {
+  if (spares_) spares_->close();
+  spares_.reset();
   if (cores_) cores_->close();
   cores_.reset();
   snapshots_.reset();
@@ -605,6 +554,7 @@ void IdentityService::given_up(const std::string& why) {
 void IdentityService::stop_everything() {
   ports_.scheduler.cancel(limit_timer_);
   ports_.scheduler.cancel(step_timer_);
+  spares_.reset();
   cores_.reset();
   snapshots_.reset();
   orders_.reset();

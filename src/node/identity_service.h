@@ -19,6 +19,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "filesystem/storage.h"
@@ -26,6 +27,7 @@
 #include "node/core_files.h"
 #include "node/engine_channel.h"
 #include "node/file_service.h"
+#include "node/free_spares.h"
 #include "node/logged_storage.h"
 #include "node/lun_target.h"
 #include "node/pool_disks.h"
@@ -43,7 +45,11 @@ namespace duet::node {
 
 class IdentityService {
  public:
-  using Journal = std::function<void(std::vector<std::byte> record, ports::Done<void> done)>;
+  struct PoolHooks {  // of pool::Pool::Options
+    std::function<void(std::vector<std::byte> record, ports::Done<void> done)> journal;
+    std::function<void(const raid::Array::Disk&, ports::Done<void> done)> claim;
+    std::function<void(DiskId)> spare_missed;
+  };
   struct Ports {
     ports::Scheduler& scheduler;
     ports::Nvram& nvram;
@@ -51,8 +57,7 @@ class IdentityService {
     ports::MirrorLink& mirror;
     ports::Network& network;
     std::vector<WatchedDisk*> disks;  // of this identity
-    // `journal`: raid::Array::Owner::journal.
-    std::function<std::unique_ptr<pool::Pool>(LabelledPool, Journal journal)> make_storage;
+    std::function<std::unique_ptr<pool::Pool>(LabelledPool, PoolHooks)> make_storage;
     std::function<void(FromEngine)> tell;           // the supervisor
     std::function<bool()> may_answer;               // the lease of this identity is valid
     std::function<std::int64_t()> wall_clock_ns{};  // since 1970; none: 0, and no schedules
@@ -102,6 +107,9 @@ class IdentityService {
   // ha::CollectDump, ha::CancelCollect.
   void collect_dump(std::uint8_t index);
   void cancel_collect(std::uint8_t index);
+  // Now and then: which spares RAID leaves to a dump of ours.
+  void look_at_spares();
+  void free_spares_heard(std::uint64_t number);
 
   bool serving() const { return phase_ == Phase::serving || phase_ == Phase::flushing; }
   // Neither served nor about to be: prepared is idle, too.
@@ -128,8 +136,14 @@ class IdentityService {
   // Without those that the order says are not fenced: they are not to be touched.
   std::vector<ports::Disk*> usable_disks() const;
   std::vector<ports::Disk*> settled_disks() const;
+  // A callback that counts only while the attempt it was made in goes on.
   template <class F>
-  auto in_this_attempt(F f);
+  auto in_this_attempt(F f) {
+    return
+        [this, alive = alive_, attempt = attempt_, f = std::move(f)](auto&&... arguments) mutable {
+          if (*alive && attempt == attempt_) f(std::forward<decltype(arguments)>(arguments)...);
+        };
+  }
   void add_disk(ports::Disk& disk);
 
   void with_storage(std::function<void(Status)> then);
@@ -155,8 +169,15 @@ class IdentityService {
   void log_deletion(LunNumber lun, LunDone done);
   void start_files();
   void start_orders();
+  // identity_dumps.cc
   void start_cores();
   bool pool_writes_to(const DiskId& id) const;
+  PoolHooks pool_hooks();
+  void start_spares();
+  std::uint64_t free_spares() const;
+  std::optional<std::uint8_t> index_of(const ports::Disk* disk) const;
+  void claim_disk(const raid::Array::Disk& disk, ports::Done<void> done);
+  void spare_missed(const DiskId& id);
   std::string not_served() const;
   void end_orders();
   void failed(std::string why);
@@ -201,6 +222,8 @@ class IdentityService {
   std::unique_ptr<FileService> files_;
   std::unique_ptr<PoolOrders> orders_;
   std::unique_ptr<CoreFiles> cores_;
+  std::unique_ptr<FreeSpares> spares_;  // of our own identity
+  std::uint64_t spares_told_ = 0;       // number of the last fact
   std::unique_ptr<SnapshotKeeper> snapshots_;
   std::set<LunNumber> deleting_;
   Goal goal_{};

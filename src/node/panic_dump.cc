@@ -255,7 +255,9 @@ void PanicDump::written(std::uint64_t end, const Result<void>& result) {
   }
   if (fenced || (!result && phase_ == Phase::streaming)) return disk_failed(result.error());
   if (phase_ == Phase::closing) return close_if_quiet();
-  if (pulled_last_ && writes_.empty()) return close(Attribute::completed, AbortReason::none, "");
+  if (pulled_last_ && writes_.empty()) {
+    return close(Attribute::completed, AbortReason::none, "the core is written");
+  }
   pull();
 }
 

@@ -39,10 +39,15 @@ bool is_member(const raid::Layout& layout, const DiskId& id) {
 
 // Done when the new layout is on the disks: whoever serves the pool next goes on with it.
 void PoolOrders::change_disks(const admin::PoolOrder& order, Done done) {
-  const auto change = [this, order, done](Status status) {
-    if (status) status = change_disks(order);
+  const auto change = [this, order, done](const Status& status) {
     if (!status) return answer(done, status);
-    ports_.pool.when_on_disk(answer<void>(done));
+    const auto disks = disks_to_claim(order);
+    claim_disks(disks, 0, [this, order, disks, done](Status claimed) {
+      if (claimed) claimed = change_disks(order);
+      drop_claims(disks);
+      if (!claimed) return answer(done, claimed);
+      ports_.pool.when_on_disk(answer<void>(done));
+    });
   };
   if (order.verb == PoolVerb::disk_fail) return change({});
   if (order.verb == PoolVerb::disk_coredump) {
@@ -69,6 +74,48 @@ Status PoolOrders::change_disks(const admin::PoolOrder& order) {
   return grow(order);
 }
 
+void PoolOrders::disk_found(const pool::Pool::Disk& disk) {
+  std::erase_if(labelled_,
+                [&](const auto& old) { return old.id == disk.id || old.disk == disk.disk; });
+  labelled_.push_back(disk);
+}
+
+// What becomes a member at once; what is wrong with the order it says when it is carried out.
+std::vector<raid::Array::Disk> PoolOrders::disks_to_claim(const admin::PoolOrder& order) const {
+  std::vector<std::string> named;
+  if (order.verb == PoolVerb::disk_replace && !order.spare.empty()) named = {order.spare};
+  if (order.verb == PoolVerb::pool_grow) named = order.disks;
+  std::vector<raid::Array::Disk> disks;
+  for (const std::string& text : named) {
+    auto disk = find_disk(text);
+    if (!disk || !may_take(text, *disk)) return {};
+    if (std::ranges::find(disks, disk->id, &raid::Array::Disk::id) != disks.end()) return {};
+    disks.push_back({disk->id, disk->disk, disk->data.offset});
+  }
+  return disks;
+}
+
+void PoolOrders::claim_disks(std::vector<raid::Array::Disk> disks, std::size_t claimed,
+                             std::function<void(Status)> then) {
+  if (claimed == disks.size()) return then({});
+  const auto disk = disks[claimed];
+  ports_.pool.array()->claim(disk, [this, alive = alive_, disks = std::move(disks), claimed,
+                                    then = std::move(then)](Result<void> r) mutable {
+    if (!*alive) return;
+    if (r) return claim_disks(std::move(disks), claimed + 1, std::move(then));
+    disks.resize(claimed);
+    drop_claims(disks);
+    then(std::move(r));
+  });
+}
+
+void PoolOrders::drop_claims(const std::vector<raid::Array::Disk>& disks) {
+  auto* array = ports_.pool.array();
+  for (const auto& disk : disks) {
+    if (array != nullptr) array->drop_claim(disk.id);
+  }
+}
+
 // Disks may have come since the pool was opened. One without a path is not asked.
 void PoolOrders::with_labels(std::function<void(Status)> then) {
   auto disks = ports_.disks();
@@ -81,12 +128,7 @@ void PoolOrders::with_labels(std::function<void(Status)> then) {
                     auto* array = ports_.pool.array();
                     if (array == nullptr)
                       return then(fail(ErrorCode::refused, "the pool is not open"));
-                    for (const auto& disk : found->disks) {
-                      std::erase_if(labelled_, [&](const auto& old) {
-                        return old.id == disk.id || old.disk == disk.disk;
-                      });
-                      labelled_.push_back(disk);
-                    }
+                    for (const auto& disk : found->disks) disk_found(disk);
                     then({});
                   });
 }

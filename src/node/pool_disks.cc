@@ -15,6 +15,7 @@ struct Reading {
   std::vector<ports::Disk*> disks;
   ClusterId cluster;
   NodeId identity;
+  bool whole = true;  // a pool, not only more disks of one
   std::vector<std::vector<std::byte>> blocks;
   std::vector<std::optional<Error>> errors;  // by disk
   std::size_t waiting = 0;
@@ -70,23 +71,16 @@ Result<LabelledPool> assemble(Reading& r) {
     pool.disks.push_back({r.disks[i], label.id, *area});
   }
   if (!any && first) return std::unexpected(*first);
-  if (!any) return fail(ErrorCode::invalid, "the shelf has no data disks");
+  if (!any && r.whole) return fail(ErrorCode::invalid, "the shelf has no data disks");
   return pool;
 }
 
-}  // namespace
-
-void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, NodeId identity,
-                     ports::Done<LabelledPool> done) {
+void read(std::shared_ptr<Reading> r) {
+  const auto& disks = r->disks;
   ASSERT(!disks.empty());
-  auto r = std::make_shared<Reading>();
-  r->disks = disks;
-  r->cluster = cluster;
-  r->identity = identity;
   r->waiting = disks.size();
   r->blocks.resize(disks.size(), std::vector<std::byte>(disk::label_area.size));
   r->errors.resize(disks.size());
-  r->done = std::move(done);
   for (std::size_t i = 0; i < disks.size(); ++i) {
     disks[i]->read(disk::label_area.offset, r->blocks[i], [r, i](Result<void> read) {
       if (!read) r->errors[i] = read.error();
@@ -94,6 +88,30 @@ void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, 
       r->done(assemble(*r));
     });
   }
+}
+
+std::shared_ptr<Reading> reading_of(std::vector<ports::Disk*> disks, ClusterId cluster,
+                                    NodeId identity, ports::Done<LabelledPool> done) {
+  auto r = std::make_shared<Reading>();
+  r->disks = std::move(disks);
+  r->cluster = cluster;
+  r->identity = identity;
+  r->done = std::move(done);
+  return r;
+}
+
+}  // namespace
+
+void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, NodeId identity,
+                     ports::Done<LabelledPool> done) {
+  read(reading_of(disks, cluster, identity, std::move(done)));
+}
+
+void read_returned_disk(ports::Disk& disk, ClusterId cluster, NodeId identity,
+                        ports::Done<LabelledPool> done) {
+  auto r = reading_of({&disk}, cluster, identity, std::move(done));
+  r->whole = false;
+  read(std::move(r));
 }
 
 namespace {

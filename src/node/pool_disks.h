@@ -23,6 +23,10 @@ struct LabelledPool {
 void read_pool_disks(const std::vector<ports::Disk*>& disks, ClusterId cluster, NodeId identity,
                      ports::Done<LabelledPool> done);
 
+// The same of one disk more of a pool that is open: it may be a spare, and none if it is for dumps.
+void read_returned_disk(ports::Disk& disk, ClusterId cluster, NodeId identity,
+                        ports::Done<LabelledPool> done);
+
 // Writes a label on a disk that bears none. Error: refused (it bears one, or did), and those of the
 // disk.
 void label_blank_disk(ports::Disk& disk, const disk::Label& label, ports::Done<void> done);

@@ -88,6 +88,22 @@ TEST(PoolDisks, SparesComeAlongAndCoredumpDisksDoNot) {
   }
 }
 
+TEST(PoolDisks, ASpareMayReturnAlone) {
+  Bench b;
+  b.shelf.labels[1].role = disk::Role::spare;
+  b.shelf.labels[1].mailbox = false;
+  b.shelf.labels[1].position = b.shelf.labels[1].disks_in_pool = 0;
+  b.shelf.write_label(1);
+  EXPECT_FALSE(b.read({b.shelf.disks()[1]})) << "no pool";
+  std::optional<Result<LabelledPool>> found;
+  read_returned_disk(*b.shelf.disks()[1], TestShelf::cluster, red,
+                     [&](Result<LabelledPool> r) { found = std::move(r); });
+  ASSERT_TRUE(b.scheduler.run_until([&] { return found.has_value(); }));
+  ASSERT_TRUE(*found);
+  ASSERT_EQ((*found)->disks.size(), 1u);
+  EXPECT_EQ((*found)->disks[0].id, b.shelf.labels[1].id);
+}
+
 TEST(PoolDisks, OneGoodCopyOfALabelIsEnoughAndWithoutTheDiskIsMissing) {
   Bench b;
   std::vector<std::byte> rubbish(4096, std::byte{0x5a});

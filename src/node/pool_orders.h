@@ -60,6 +60,8 @@ class PoolOrders {
   // The identity goes: who waits is told.
   void close();
 
+  // One that has come since the pool was opened.
+  void disk_found(const pool::Pool::Disk& disk);
   // The clone that an order made for a LUN of its own goes with that LUN.
   void lun_deleted(pool::VolumeId volume, const std::string& name);
 
@@ -80,6 +82,10 @@ class PoolOrders {
   // pool_disk_orders.cc
   void change_disks(const admin::PoolOrder& order, Done done);
   Status change_disks(const admin::PoolOrder& order);
+  std::vector<raid::Array::Disk> disks_to_claim(const admin::PoolOrder& order) const;
+  void claim_disks(std::vector<raid::Array::Disk> disks, std::size_t claimed,
+                   std::function<void(Status)> then);
+  void drop_claims(const std::vector<raid::Array::Disk>& disks);
   Status fail_disk(const std::string& text);
   Status replace_disk(const admin::PoolOrder& order);
   void label_disk(const admin::PoolOrder& order, std::function<void(Status)> then);

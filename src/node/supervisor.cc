@@ -60,7 +60,7 @@ ha::Event core_event(const FencedFact& f) {
   return ha::EngineFenced{f.identity};
 }
 ha::Event core_event(const DiskNeededFact& f) {
-  return ha::DiskNeeded{{f.identity, f.index}};
+  return ha::DiskNeeded{f.identity, f.disk};
 }
 ha::Event core_event(const DumpCollectionFact& f) {
   return ha::DumpCollection{{f.identity, f.index}, f.bytes_done, f.bytes_total, f.over};
@@ -487,6 +487,21 @@ void Supervisor::engine_fact(EngineReport& fact) {
 
 void Supervisor::engine_fact(LogFact& fact) {
   note(static_cast<ha::Severity>(fact.severity), std::move(fact.phase), std::move(fact.text));
+}
+
+// The core publishes it before the engine hears that it may take what is not among them (C9).
+void Supervisor::engine_fact(FreeSparesFact& fact) {
+  const bool news = std::exchange(panic_.free_spares, fact.disks) != fact.disks;
+  feed(ha::FreeSpares{fact.disks});
+  to_engine(FreeSparesHeardNote{fact.number});
+  if (!news) return;
+  std::string names;
+  const auto& own = ports_.disks[config_.self.value()];
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    if ((fact.disks >> i & 1U) != 0) names += (names.empty() ? "" : ", ") + own[i]->name();
+  }
+  note(ha::Severity::info, "coredump.spares",
+       names.empty() ? "no spare is free for a dump" : "free for a dump: " + names);
 }
 
 void Supervisor::engine_fact(LunAnswer& fact) {

@@ -148,6 +148,7 @@ class Supervisor {
   void engine_fact(HandedOverFact& fact);
   void engine_fact(EngineReport& fact);
   void engine_fact(LogFact& fact);
+  void engine_fact(FreeSparesFact& fact);
   template <class Fact>
   void engine_fact(Fact& fact);
   void engine_ended(const std::string& how);
@@ -189,8 +190,9 @@ class Supervisor {
   // own identity is served.
   struct PanicState {
     std::vector<std::array<std::vector<std::byte>, disk::label_copies>> labels;
-    Epoch epoch;            // 0: not served in this boot
-    ReservationKey holder;  // if served
+    Epoch epoch;                    // 0: not served in this boot
+    ReservationKey holder;          // if served
+    std::uint64_t free_spares = 0;  // by index; RAID leaves them to a dump
     bool under_way = false;
     bool announced = false;  // that it is dumped
     std::string how;

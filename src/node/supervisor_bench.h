@@ -22,8 +22,9 @@ class SupervisorBench {
   static constexpr NodeId red{1}, blue{2};
   static constexpr BootNonce first_nonce{100};
 
-  // `managed`: the service addresses are. `dump_disk`: red has a fourth disk, for dumps.
-  explicit SupervisorBench(bool managed = false, bool dump_disk = false)
+  // `managed`: the service addresses are. `dump_disk`: red has a fourth disk, of this role.
+  explicit SupervisorBench(bool managed = false, bool dump_disk = false,
+                           disk::Role role = disk::Role::coredump)
       : red_shelf(scheduler, red, dump_disk ? 3 : 2) {
     config.cluster = TestShelf::cluster;
     config.self = red;
@@ -58,7 +59,7 @@ class SupervisorBench {
       }
     }
     if (dump_disk) {
-      add_dump_disk();
+      add_dump_disk(role);
       ports.disks[1].push_back(paths.back().get());
     }
     supervisor.emplace(config, std::move(ports));
@@ -130,7 +131,7 @@ class SupervisorBench {
   std::optional<Supervisor> supervisor;
 
  private:
-  void add_dump_disk() {
+  void add_dump_disk(disk::Role role) {
     simulation::FakeMedium::Options options;
     options.name = "red/3";
     options.size = 24 << 20;
@@ -138,7 +139,7 @@ class SupervisorBench {
     red_shelf.media.push_back(std::make_unique<simulation::FakeMedium>(scheduler, options));
     auto label = red_shelf.labels.front();
     label.id.bytes[0] = 0x77;
-    label.role = disk::Role::coredump;
+    label.role = role;
     label.mailbox = false;
     label.position = label.disks_in_pool = 0;
     label.redundancy = 0;

@@ -37,7 +37,8 @@ std::vector<PanicDump::Disk> Supervisor::dump_disks() const {
   for (std::size_t i = 0; i < panic_.labels.size(); ++i) {
     auto label = label_of(panic_.labels[i]);
     if (!label || label->role == disk::Role::data || label->mailbox) continue;
-    disks.push_back({ports_.disks[config_.self.value()][i], label->id, false});
+    const bool free = (panic_.free_spares >> i & 1U) != 0;
+    disks.push_back({ports_.disks[config_.self.value()][i], label->id, free});
   }
   return disks;
 }
@@ -59,7 +60,7 @@ std::optional<std::string> Supervisor::why_no_dump() {
     return "the partner's identity is served here: the reboot comes first";
   }
   auto may_take_it = [this](const PanicDump::Disk& disk) {
-    // A spare is RAID's until RAID says otherwise, and it says nothing yet.
+    // A spare is RAID's until RAID says otherwise.
     auto index =
         static_cast<std::size_t>(std::ranges::find(ports_.disks[config_.self.value()], disk.disk) -
                                  ports_.disks[config_.self.value()].begin());

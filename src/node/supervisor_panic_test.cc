@@ -15,7 +15,8 @@ const IpAddress red_address = IpAddress::parse("192.0.2.11").value();
 
 class PanicBench : public SupervisorBench {
  public:
-  explicit PanicBench(bool dump_disk = true) : SupervisorBench(true, dump_disk) {
+  explicit PanicBench(bool dump_disk = true, disk::Role role = disk::Role::coredump)
+      : SupervisorBench(true, dump_disk, role) {
     engine.source = &source;
   }
   // Serves, beside a partner that does the same.
@@ -108,6 +109,30 @@ TEST(SupervisorPanic, WithoutADumpDiskTheEngineIsKilledAtOnce) {
   EXPECT_EQ(b.source.stopped, 0);
   EXPECT_NE(b.event("node.panic").find("signal 6 (Aborted)"), std::string::npos);
   EXPECT_NE(b.event("node.no_dump").find("no disk"), std::string::npos);
+}
+
+TEST(SupervisorPanic, ASpareTakesTheDumpIfRaidLeavesIt) {
+  const auto spare = std::uint64_t{1} << 3;
+  for (const auto free : {std::uint64_t{0}, std::uint64_t{0b110}, spare}) {
+    PanicBench b(true, disk::Role::spare);
+    b.come_up_with_partner();
+    b.told<FreeSparesHeardNote>();
+    b.say(FreeSparesFact{1, ~std::uint64_t{0}});
+    b.say(FreeSparesFact{2, free});
+    const auto heard = b.told<FreeSparesHeardNote>();
+    ASSERT_EQ(heard.size(), 2u);
+    EXPECT_EQ(heard[1].number, 2u);
+    auto published = interconnect::decode_state_structure(b.link.published);
+    ASSERT_TRUE(published);
+    EXPECT_EQ(published->free_spares, free) << "before the engine hears of it";
+    b.engine.panic({11, "signal 11"});
+    ASSERT_TRUE(b.rebooted());
+    const auto found = find_dump(b.dump_medium());
+    EXPECT_EQ(found.complete, free == spare);
+    EXPECT_EQ(b.source.stopped, free == spare ? 1 : 0);
+    published = interconnect::decode_state_structure(b.link.published);
+    EXPECT_EQ(published->free_spares, 0u) << "of another boot";
+  }
 }
 
 TEST(SupervisorPanic, WithoutAPartnerTheRebootComesFirst) {
