@@ -15,6 +15,7 @@ DUMP_DISK = 4
 @unittest.skipIf(pair_module.time_scale() > 1, "a sanitizer reports crashes itself: there is no dump")
 class PanicScenario(scenario.Scenario):
     overrides = {"coredump.test_panics": "true", "engine.progress_limit_ms": 3000}
+    dump_disk = DUMP_DISK
     dump_disk_size = "256M"
 
     def _no_program_broke(self):
@@ -60,12 +61,12 @@ class PanicScenario(scenario.Scenario):
         self.assertTrue(answer.startswith("ok"), answer)
 
     def slow_dump_disk(self, milliseconds):
-        self.shelf(f"slow {DUMP_DISK} {milliseconds}")
+        self.shelf(f"slow {self.dump_disk} {milliseconds}")
 
     def dump(self):
         """What is on the dump disk."""
         core = self.pair.directory / "core"
-        done = subprocess.run([self.pair.program("dump_reader"), self.pair.shelves["red"].disk_file(DUMP_DISK), core],
+        done = subprocess.run([self.pair.program("dump_reader"), self.pair.shelves["red"].disk_file(self.dump_disk), core],
                               capture_output=True, text=True, timeout=60, check=True)
         return json.loads(done.stdout), core
 
