@@ -223,6 +223,11 @@ void add_storage(CLI::App& app, CLI::App* lun, CLI::App* disk, Arguments& a, Add
       ->add_flag("--label", a.label, "labels it if it bears no label; what else it bears is lost");
 }
 
+void panic_kind(CLI::App* sub, Arguments& a) {
+  sub->add_option("--kind", a.kind, "null (default), assert, stack, abort or hang")
+      ->check(CLI::IsMember({"null", "assert", "stack", "abort", "hang"}));
+}
+
 template <class Add, class Json>
 void add_cores(CLI::App& app, Arguments& a, Add add, Json json) {
   auto* core = app.add_subcommand("core", "core files of a node that panicked, in its root volume");
@@ -239,6 +244,9 @@ void add_cores(CLI::App& app, Arguments& a, Add add, Json json) {
       ->add_option("FILE", a.save_as)
       ->required();
   verb("delete", "deletes it", core_delete, true);
+  auto* trigger = add(core, "trigger", "for tests: as `node panic`", panic);
+  trigger->add_option("NODE", a.node, "the asked node")->required();
+  panic_kind(trigger, a);
 }
 
 int run(int argc, char** argv) {
@@ -310,9 +318,7 @@ int run(int argc, char** argv) {
 
   auto* node = app.add_subcommand("node", "the asked node");
   node->require_subcommand(1);
-  add(node, "panic", "for tests: its engine crashes", panic)
-      ->add_option("--kind", a.kind, "null (default), assert, stack, abort or hang")
-      ->check(CLI::IsMember({"null", "assert", "stack", "abort", "hang"}));
+  panic_kind(add(node, "panic", "for tests: its engine crashes", panic), a);
 
   auto* lun = app.add_subcommand("lun", "LUNs of the identities served here");
   lun->require_subcommand(1);

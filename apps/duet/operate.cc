@@ -1,5 +1,7 @@
 #include "operate.h"
 
+#include <fmt/format.h>
+
 #include "client.h"
 
 namespace duet::cli {
@@ -121,7 +123,18 @@ int cancel(const Target& target, const Arguments& a) {
   return order(target, make_order(admin::Verb::cancel, node, a), from_seconds(a.wait_s));
 }
 
+// With a NODE it must be the asked one: an engine panics by order of its own supervisor only.
 int panic(const Target& target, const Arguments& a) {
+  if (!a.node.empty()) {
+    auto node = target.find_node(a.node);
+    if (!node) return complain(usage, node.error().message);
+    auto asked = asked_node(target);
+    if (!asked) return failure(asked.error());
+    if (*node != *asked) {
+      return complain(refused, fmt::format("ask {} itself: this is {}", target.name_of(*node),
+                                           target.name_of(*asked)));
+    }
+  }
   auto client = Client::connect(target);
   if (!client) return failure(client.error());
   (*client)->send(admin::NodePanic{a.kind});
