@@ -1,5 +1,4 @@
 // The engine process of a node: started by duetd, never by hand.
-#include <malloc.h>
 #include <openssl/rand.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -12,6 +11,8 @@
 #include <fstream>
 #include <memory>
 
+#include "base/data_memory.h"
+#include "base/sanitized.h"
 #include "crash_signals.h"
 #include "node/config.h"
 #include "node/credentials.h"
@@ -24,6 +25,7 @@
 #include "platform/pmem_nvram.h"
 #include "platform/shared_memory.h"
 #include "platform/tcp_network.h"
+#include "platform/undumped_memory.h"
 #include "platform/unix_channel.h"
 
 namespace duet {
@@ -58,12 +60,10 @@ std::uint64_t memory_in_use() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-// Buffers of data come and go at the rate of the clients: memory given back to the kernel would be
-// cleared for us again page by page, at the price of another copy. A sanitizer's allocator ignores
-// it.
-void keep_freed_memory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+// What clients store is in no core unless the configuration says so. A sanitizer must see every
+// buffer by itself, and an engine that bears one is not dumped.
+void take_data_memory() {
+  if constexpr (!sanitized) use_data_memory(*new platform::UndumpedMemory);
 }
 
 std::int64_t wall_clock_ns() {
@@ -134,6 +134,6 @@ int main(int argc, char** argv) {
   // The supervisor decides about our end; a terminal's ^C goes to it.
   std::signal(SIGINT, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
-  duet::keep_freed_memory();
+  duet::take_data_memory();
   return duet::run(config, nonce);
 }

@@ -1,19 +1,28 @@
 #include "base/bytes.h"
 
+#include <algorithm>
+
+#include "base/data_memory.h"
 #include "base/ids.h"
 
 namespace duet {
 
+OwnedBuffer make_raw_buffer(std::size_t size) {
+  auto owner = std::allocate_shared_for_overwrite<std::byte[]>(DataAllocator<std::byte>(), size);
+  const MutableBytes bytes(owner.get(), size);
+  return {std::move(owner), bytes};
+}
+
 OwnedBuffer make_buffer(std::size_t size) {
-  std::shared_ptr<std::byte[]> owner(new std::byte[size]());
-  return {owner, {owner.get(), size}};
+  OwnedBuffer buffer = make_raw_buffer(size);
+  std::ranges::fill(buffer.bytes, std::byte{0});
+  return buffer;
 }
 
 Slice copy_to_slice(Bytes bytes) {
-  auto owner = std::make_shared_for_overwrite<std::byte[]>(bytes.size());
-  if (!bytes.empty()) std::memcpy(owner.get(), bytes.data(), bytes.size());
-  const Bytes copy{owner.get(), bytes.size()};
-  return {std::move(owner), copy};
+  OwnedBuffer copy = make_raw_buffer(bytes.size());
+  std::ranges::copy(bytes, copy.bytes.begin());
+  return {std::move(copy.owner), copy.bytes};
 }
 
 Bytes ByteReader::get_bytes(std::size_t n) {

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "base/crc32c.h"
+#include "base/data_memory.h"
 
 namespace duet::iscsi {
 namespace {
@@ -27,7 +28,7 @@ Receiver::Chunk Receiver::fresh_chunk() {
     retired_.erase(it);
     return chunk;
   }
-  return std::make_shared_for_overwrite<std::byte[]>(receive_chunk_size);
+  return make_raw_buffer(receive_chunk_size).owner;
 }
 
 MutableBytes Receiver::buffer() {

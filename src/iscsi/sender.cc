@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "base/crc32c.h"
+#include "base/data_memory.h"
 
 namespace duet::iscsi {
 namespace {
@@ -24,7 +25,7 @@ MutableBytes Sender::allocate(std::size_t size) {
     used_ = 0;
   }
   if (!arena_ || arena_size - used_ < size) {
-    arena_ = std::make_shared_for_overwrite<std::byte[]>(arena_size);
+    arena_ = make_raw_buffer(arena_size).owner;
     used_ = 0;
   }
   MutableBytes room(arena_.get() + used_, size);

@@ -61,7 +61,7 @@ void IdentityService::with_storage(std::function<void(Status)> then) {
 }
 
 IdentityService::PoolHooks IdentityService::pool_hooks() {
-  return {[this](std::vector<std::byte> record, ports::Done<void> recorded) {
+  return {[this](DataBytes record, ports::Done<void> recorded) {
             keep_stripe_record(std::move(record), std::move(recorded));
           },
           [this](const raid::Array::Disk& disk, ports::Done<void> claimed) {
@@ -305,14 +305,14 @@ void IdentityService::log_applied(const nvlog::LogPosition& end) {
 
 // A stripe journal record counts when both NVRAMs have it. The consistency point that waits for it
 // may be what everything else waits for, so the answer comes soon.
-void IdentityService::keep_stripe_record(std::vector<std::byte> record, ports::Done<void> done) {
+void IdentityService::keep_stripe_record(DataBytes record, ports::Done<void> done) {
   auto answer = std::make_shared<ports::Done<void>>(std::move(done));
   const auto refuse = [answer] {
     if (*answer) std::exchange(*answer, nullptr)(fail(ErrorCode::refused, "not in both NVRAMs"));
   };
   if (!logged_) return ports_.scheduler.post(refuse);
   ports_.scheduler.at(ports_.scheduler.now() + journal_limit, refuse);
-  logged_->store(nvlog::RecordKind::stripe_journal, {std::move(record)},
+  logged_->store(nvlog::RecordKind::stripe_journal, {copy_to_slice(record)},
                  [answer, refuse](Result<std::size_t> stored) {
                    if (!stored || *stored == 0) return refuse();
                    if (*answer) std::exchange(*answer, nullptr)({});
@@ -801,9 +801,9 @@ void IdentityService::unregister() {
 // Hand over: stored is what both NVRAMs hold; the rest is forgotten, nobody was promised anything.
 void IdentityService::store_requests() {
   phase_ = Phase::storing;
-  std::vector<std::vector<std::byte>> payloads;
+  std::vector<Slice> payloads;
   for (const auto& request : target_->waiting_requests(max_stored_requests)) {
-    payloads.push_back(iscsi::encode(request));
+    payloads.push_back(copy_to_slice(iscsi::encode(request)));
   }
   step_timer_ = ports_.scheduler.at(ports_.scheduler.now() + store_limit,
                                     in_this_attempt([this] { stored(0); }));

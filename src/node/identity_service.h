@@ -46,7 +46,7 @@ namespace duet::node {
 class IdentityService {
  public:
   struct PoolHooks {  // of pool::Pool::Options
-    std::function<void(std::vector<std::byte> record, ports::Done<void> done)> journal;
+    std::function<void(DataBytes record, ports::Done<void> done)> journal;
     std::function<void(const raid::Array::Disk&, ports::Done<void> done)> claim;
     std::function<void(DiskId)> spare_missed;
   };
@@ -159,7 +159,7 @@ class IdentityService {
   void activated(Result<void> r);
   void replay();
   std::vector<Slice> stripe_records(const nvlog::LogPosition& position) const;
-  void keep_stripe_record(std::vector<std::byte> record, ports::Done<void> done);
+  void keep_stripe_record(DataBytes record, ports::Done<void> done);
   void apply_log();
   pool::LogReplay::Item item(const nvlog::RecordView& view, const nvlog::LogPosition& position);
   void log_applied(const nvlog::LogPosition& end);

@@ -204,8 +204,7 @@ void LoggedStorage::look_at_mirror() {
   patience_ = scheduler_.at(scheduler_.now() + mirror_patience, [this] { look_at_mirror(); });
 }
 
-void LoggedStorage::store(nvlog::RecordKind kind,
-                          const std::vector<std::vector<std::byte>>& payloads,
+void LoggedStorage::store(nvlog::RecordKind kind, const std::vector<Slice>& payloads,
                           ports::Done<std::size_t> done) {
   auto finish = [&](Result<std::size_t> result) {
     scheduler_.post([done = std::move(done), result = std::move(result)]() mutable {
@@ -219,8 +218,7 @@ void LoggedStorage::store(nvlog::RecordKind kind,
   std::size_t stored = 0;
   LogSequence last;
   for (const auto& payload : payloads) {
-    Slice slice = copy_to_slice(payload);
-    auto sequence = log_->append(kind, {}, std::span(&slice, 1));
+    auto sequence = log_->append(kind, {}, std::span(&payload, 1));
     if (!sequence) break;
     last = *sequence;
     storage_.skip(log_->position(last));

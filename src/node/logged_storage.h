@@ -77,7 +77,7 @@ class LoggedStorage {
   // Records of `kind` that change nothing here: they are for whoever replays the log. `done` with
   // how many of them are in both NVRAMs; there is no room for the others. Errors: refused (the log
   // is not mirrored), cancelled.
-  void store(nvlog::RecordKind kind, const std::vector<std::vector<std::byte>>& payloads,
+  void store(nvlog::RecordKind kind, const std::vector<Slice>& payloads,
              ports::Done<std::size_t> done);
   // Calls `done` when everything submitted so far is acknowledged. Errors: busy, cancelled.
   void flush(ports::Done<void> done);

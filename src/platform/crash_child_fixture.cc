@@ -11,6 +11,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "platform/undumped_memory.h"
+
 extern "C" {
 int* volatile nowhere = nullptr;
 volatile int sink = 0;
@@ -57,9 +59,7 @@ void* thread_that_waits(void*) {
 }
 }
 
-static volatile char* page_with(std::string_view word) {
-  void* page = mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) _exit(2);
+static volatile char* with_word(void* page, std::string_view word) {
   auto* to = static_cast<char*>(page);
   // Made here, so that it stands nowhere else: each letter from the one before it in the alphabet.
   for (char c : word) *to++ = static_cast<char>(c + 1);
@@ -68,9 +68,11 @@ static volatile char* page_with(std::string_view word) {
 
 int main(int count, char** arguments) {
   if (count < 2) return 2;
-  visible_page = page_with("uhrhakdldlnqx");  // visiblememory
-  private_page = page_with("oqhu`sdldlnqx");  // privatememory
-  if (madvise(const_cast<char*>(private_page), 8192, MADV_DONTDUMP) != 0) return 2;
+  void* page = mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return 2;
+  visible_page = with_word(page, "uhrhakdldlnqx");  // visiblememory
+  auto& data = *new duet::platform::UndumpedMemory;
+  private_page = with_word(data.allocate(8192), "oqhu`sdldlnqx");  // privatememory
   stack_t stack{};
   stack.ss_sp = handler_stack;
   stack.ss_size = sizeof handler_stack;

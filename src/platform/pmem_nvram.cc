@@ -155,6 +155,8 @@ void PmemNvram::lock_in_memory() {
 void PmemNvram::touch() {
   int how = medium_ == NvramMedium::disk_file ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
   static_cast<void>(madvise(region_.data(), region_.size(), how));
+  // It is data of clients. Ours is the NVRAM's own file anyway, which no core holds.
+  static_cast<void>(madvise(region_.data(), region_.size(), MADV_DONTDUMP));
 }
 
 std::string PmemNvram::description() const {

@@ -1,9 +1,9 @@
 #include "pool/dirty_file.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/assert.h"
+#include "base/data_memory.h"
 
 namespace duet::pool {
 namespace {
@@ -96,14 +96,14 @@ void DirtyFile::write(std::uint64_t offset, const std::vector<Slice>& data) {
     } else if (taken % sector_size == 0) {
       target.merge(at, part.bytes);
     } else {  // pieces of odd sizes, until a sector is full
-      std::array<std::byte, block_size> joined;
-      std::ranges::copy(part.bytes, joined.begin());
+      const OwnedBuffer joined = make_raw_buffer(block_size);
+      std::ranges::copy(part.bytes, joined.bytes.begin());
       while (taken % sector_size != 0) {
         Slice more = reader.take(sector_size - taken % sector_size);
-        std::ranges::copy(more.bytes, joined.begin() + static_cast<std::ptrdiff_t>(taken));
+        std::ranges::copy(more.bytes, joined.bytes.begin() + static_cast<std::ptrdiff_t>(taken));
         taken += more.bytes.size();
       }
-      target.merge(at, Bytes(joined).first(taken));
+      target.merge(at, joined.bytes.first(taken));
     }
     offset += taken;
   }

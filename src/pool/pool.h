@@ -85,7 +85,7 @@ class Pool final : public filesystem::Storage, public filesystem::View {
     Duration point_age = seconds(10);
     raid::Array::Options raid;  // its disks and layout are set by the pool
     // Keeps a stripe journal record in both NVRAMs (raid::Array::Owner::journal); may be empty.
-    std::function<void(std::vector<std::byte>, ports::Done<void>)> journal;
+    std::function<void(DataBytes, ports::Done<void>)> journal;
     // raid::Array::Owner::claim and spare_missed; may be empty.
     std::function<void(const raid::Array::Disk&, ports::Done<void>)> claim;
     std::function<void(DiskId)> spare_missed;

@@ -165,7 +165,7 @@ class PoolTestBench {
     pool_options.metadata_cache = options_.metadata_cache;
     pool_options.point_age = options_.point_age;
     if (options_.nvram) {
-      pool_options.journal = [this](std::vector<std::byte> record, ports::Done<void> done) {
+      pool_options.journal = [this](DataBytes record, ports::Done<void> done) {
         stripe_records.push_back(copy_to_slice(record));
         note_progress();
         scheduler.post([done = std::move(done)]() mutable { done({}); });

@@ -6,12 +6,6 @@
 
 namespace duet::raid {
 
-OwnedBuffer make_raw_buffer(std::size_t size) {
-  auto owner = std::make_shared_for_overwrite<std::byte[]>(size);
-  const MutableBytes bytes(owner.get(), size);
-  return {std::move(owner), bytes};
-}
-
 const Slice& zero_block() {
   static const Slice zeros = make_buffer(block_size).slice();
   return zeros;

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/data_memory.h"
 #include "base/result.h"
 #include "ports/disk.h"
 #include "ports/scheduler.h"
@@ -88,7 +89,7 @@ class Array {
     std::function<bool(BlockAddress)> live;
     // Keeps a stripe journal record in the NVRAM of both nodes; `done` ok: it is there. Error
     // refused or no_space: not now; the array then writes it to two disks itself. May be empty.
-    std::function<void(std::vector<std::byte> record, ports::Done<void> done)> journal;
+    std::function<void(DataBytes record, ports::Done<void> done)> journal;
     // The layout has changed: the owner writes a superblock soon. It is in force at once.
     std::function<void()> layout_changed;
     // Sentence for people: a member failed, a block was repaired, a disk is slow ...

@@ -107,7 +107,7 @@ struct Pool {
       return committed.contains(address) || pending.contains(address);
     };
     if (nvram != Nvram::absent) {
-      owner.journal = [this](std::vector<std::byte> record, ports::Done<void> done) {
+      owner.journal = [this](DataBytes record, ports::Done<void> done) {
         keep(std::move(record), std::move(done));
       };
     }
@@ -119,7 +119,7 @@ struct Pool {
     array = std::make_unique<Array>(scheduler, std::move(options), std::move(owner));
     array->set_automatic_spares(automatic_spares);
   }
-  void keep(std::vector<std::byte> record, ports::Done<void> done) {
+  void keep(DataBytes record, ports::Done<void> done) {
     Status status;
     if (nvram == Nvram::refuses) status = fail(ErrorCode::refused, "not now");
     if (nvram == Nvram::takes) records.push_back(std::move(record));
@@ -303,8 +303,8 @@ struct Pool {
   bool automatic_spares = false;
   bool skips_generation = true;
   Duration patience = seconds(2);
-  std::vector<std::vector<std::byte>> records;  // in the NVRAM
-  std::uint64_t generation = 0;                 // of the superblock
+  std::vector<DataBytes> records;  // in the NVRAM
+  std::uint64_t generation = 0;    // of the superblock
   Contents committed;
   Contents pending;              // of the consistency point under way
   std::set<BlockAddress> freed;  // by it

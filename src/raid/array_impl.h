@@ -34,8 +34,6 @@ inline constexpr Duration rebuild_retry_delay = seconds(1);
 inline constexpr Duration publish_interval = seconds(2);
 inline constexpr Duration reconnect_delay = milliseconds(100);
 
-// Memory that is not cleared first.
-OwnedBuffer make_raw_buffer(std::size_t size);
 // A block of zeros; two of them, as P and Q of nothing.
 const Slice& zero_block();
 const OwnedBuffer& zero_parity();
@@ -161,7 +159,7 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
     std::uint64_t ended = 0;     // operation number
   };
   struct RingWrite {
-    std::vector<std::byte> bytes;
+    DataBytes bytes;
     const void* wave = nullptr;
     Finish done;
   };
@@ -190,16 +188,14 @@ struct Array::Impl : std::enable_shared_from_this<Array::Impl> {
   };
   void journal(std::uint16_t group, std::vector<JournalStripe> stripes, const void* wave,
                Finish done);
-  void journal_bytes(std::uint16_t group, std::vector<std::byte> bytes, const void* wave,
-                     Finish done);
+  void journal_bytes(std::uint16_t group, DataBytes bytes, const void* wave, Finish done);
   void ring_next(std::uint16_t group);
   std::optional<std::uint64_t> ring_place(GroupState& state, std::uint64_t count);
-  void write_copies(std::uint16_t group, std::uint64_t block, std::vector<std::byte> bytes,
-                    Finish done);
+  void write_copies(std::uint16_t group, std::uint64_t block, DataBytes bytes, Finish done);
   void ring_ended(std::uint16_t group, const void* wave, bool well);
   // That members have failed is durable before anything that they missed is relied on.
   void ensure_noted(Finish done);
-  void note(std::uint16_t group, std::vector<std::byte> bytes, Finish done);
+  void note(std::uint16_t group, DataBytes bytes, Finish done);
 
   // ---- array_write.cc ----
   struct Batch;

@@ -18,10 +18,9 @@ void Array::Impl::journal(std::uint16_t group, std::vector<JournalStripe> stripe
   }
 }
 
-void Array::Impl::journal_bytes(std::uint16_t group, std::vector<std::byte> bytes, const void* wave,
+void Array::Impl::journal_bytes(std::uint16_t group, DataBytes bytes, const void* wave,
                                 Finish done) {
-  auto to_ring = [self = shared_from_this(), group, wave](std::vector<std::byte> record,
-                                                          Finish then) {
+  auto to_ring = [self = shared_from_this(), group, wave](DataBytes record, Finish then) {
     self->states[group].ring_waiting.push_back({std::move(record), wave, std::move(then)});
     self->ring_next(group);
   };
@@ -91,8 +90,8 @@ void Array::Impl::ring_next(std::uint16_t group) {
 }
 
 // To one member more than may fail; rather to those that are at hand.
-void Array::Impl::write_copies(std::uint16_t group, std::uint64_t block,
-                               std::vector<std::byte> bytes, Finish done) {
+void Array::Impl::write_copies(std::uint16_t group, std::uint64_t block, DataBytes bytes,
+                               Finish done) {
   const std::size_t size = (bytes.size() + block_size - 1) / block_size * block_size;
   bytes.resize(size);
   const Slice data = copy_to_slice(bytes);
@@ -162,8 +161,8 @@ void Array::Impl::ensure_noted(Finish done) {
   }
 }
 
-void Array::Impl::note(std::uint16_t group, std::vector<std::byte> bytes, Finish done) {
-  auto to_slot = [self = shared_from_this(), group](std::vector<std::byte> record, Finish then) {
+void Array::Impl::note(std::uint16_t group, DataBytes bytes, Finish done) {
+  auto to_slot = [self = shared_from_this(), group](DataBytes record, Finish then) {
     const std::uint64_t slot = note_slots + self->states[group].note_slot;
     self->states[group].note_slot ^= 1;
     self->write_copies(group, slot, std::move(record), std::move(then));

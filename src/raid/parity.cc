@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/assert.h"
+#include "base/data_memory.h"
 
 namespace duet::raid {
 namespace {
@@ -101,13 +102,12 @@ void solve_two(const Geometry& geometry, std::span<std::byte* const> columns, st
   row.store(columns[x], size);
 }
 
-bool is_zero(const std::vector<std::byte>& bytes) {
+bool is_zero(const DataBytes& bytes) {
   return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 // The column x for which q = g^x p everywhere, if there is one.
-std::optional<std::uint32_t> locate(const std::vector<std::byte>& p,
-                                    const std::vector<std::byte>& q, std::uint32_t data) {
+std::optional<std::uint32_t> locate(const DataBytes& p, const DataBytes& q, std::uint32_t data) {
   std::uint32_t found = data;
   for (std::size_t i = 0; i < p.size(); ++i) {
     const auto from = static_cast<Weight>(p[i]);
@@ -189,8 +189,8 @@ Mismatch compare(const Geometry& geometry, std::span<const std::byte* const> col
   ParitySum sum;
   for (std::uint32_t i = 0; i < geometry.data; ++i) sum.add(i, columns[i]);
   sum.add_sum(columns[geometry.data], geometry.parity == 2 ? columns[geometry.data + 1] : nullptr);
-  std::vector<std::byte> p(size);
-  std::vector<std::byte> q(geometry.parity == 2 ? size : 0);
+  DataBytes p(size);
+  DataBytes q(geometry.parity == 2 ? size : 0);
   sum.store(p.data(), q.empty() ? nullptr : q.data(), size);
   const ColumnMask p_bit = ColumnMask{1} << geometry.data;
   const bool p_right = is_zero(p);

@@ -24,7 +24,7 @@ std::uint32_t checksum(Bytes record) {
 
 }  // namespace
 
-std::vector<std::byte> encode(const JournalRecord& record) {
+DataBytes encode(const JournalRecord& record) {
   ASSERT(record.stripes.size() <= max_record_stripes);
   ASSERT(record.failures.size() <= max_record_failures);
   ByteWriter out;
@@ -49,12 +49,14 @@ std::vector<std::byte> encode(const JournalRecord& record) {
     out.put(stripe.written);
     out.put(stripe.stripe);
   }
+  const auto head = out.take();
+  DataBytes bytes(head.begin(), head.end());
   for (const JournalStripe& stripe : record.stripes) {
     ASSERT(stripe.p.bytes.size() == block_size);
-    out.put_bytes(stripe.p.bytes);
-    out.put_bytes(stripe.q.bytes);
+    for (const Slice* parity : {&stripe.p, &stripe.q}) {
+      bytes.insert(bytes.end(), parity->bytes.begin(), parity->bytes.end());
+    }
   }
-  auto bytes = out.take();
   store_le(bytes.data() + 8, static_cast<std::uint32_t>(bytes.size()));
   store_le(bytes.data() + crc_at, checksum(bytes));
   return bytes;

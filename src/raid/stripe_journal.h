@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/data_memory.h"
 #include "base/ids.h"
 #include "base/result.h"
 #include "raid/parity.h"
@@ -40,7 +41,7 @@ inline constexpr std::size_t max_record_failures = 4;
 inline constexpr std::size_t max_record_bytes = std::size_t{15} * block_size;
 
 // Requires: within the bounds; each p and q that is there has block_size bytes.
-std::vector<std::byte> encode(const JournalRecord& record);
+DataBytes encode(const JournalRecord& record);
 // Slices of the result are part of `record`; bytes after it are ignored. Errors: invalid.
 Result<JournalRecord> decode_journal(const Slice& record);
 // How many blocks of the ring the record at the beginning of `bytes` takes; 0: none begins here.

@@ -12,6 +12,53 @@ import scenario
 DUMP_DISK = 4
 
 
+def bring_up(pair, disk_size, dump_disk_size, overrides=None):
+    """Both nodes serve, and red's fifth disk, no part of its pool, takes dumps. `overrides`: of red."""
+    red = pair.shelves["red"]
+    pair.disk_size = disk_size
+    red.sizes = [disk_size] * DUMP_DISK + [dump_disk_size]
+
+    def configure(disks):
+        red.DISKS = disks
+        for node in pair.nodes.values():
+            node.write_config(pair.secret, overrides if node is pair.red else None)
+
+    red.DISKS = DUMP_DISK + 1
+    for shelf in pair.shelves.values():
+        shelf.start()
+    configure(DUMP_DISK)
+    for node in pair.nodes.values():
+        node.init()
+    configure(DUMP_DISK + 1)
+    for node in pair.nodes.values():
+        node.start()
+    pair.wait_healthy()
+    pair.red.must("disk", "coredump", DUMP_DISK)
+    for node in (pair.red, pair.blue):
+        reboot(pair, node)  # labels are read every 10 s, and when a node boots
+
+
+def reboot(pair, node):
+    t = processes.boottime_ns()
+    processes.send(node.engine_pid(), signal.SIGKILL)
+    partner = pair.partner_of(node)
+    pair.wait_event("takeover.serving", t, 20, partner.name)
+    give_back(pair, partner)
+
+
+def give_back(pair, survivor):
+    survivor.wait_status(lambda s: s["giveback"]["possible"], 60, "can give back")
+    survivor.must("giveback", survivor.partner_name)
+    pair.wait_healthy()
+
+
+def read_dump(pair, core=None, disk=DUMP_DISK):
+    """What header and dump on the disk say; the core goes to the file `core`. None: only the header."""
+    done = subprocess.run([pair.program("dump_reader"), pair.shelves["red"].disk_file(disk),
+                           *([core] if core else [])], capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
 @unittest.skipIf(pair_module.time_scale() > 1, "a sanitizer reports crashes itself: there is no dump")
 class PanicScenario(scenario.Scenario):
     overrides = {"coredump.test_panics": "true", "engine.progress_limit_ms": 3000}
@@ -25,36 +72,13 @@ class PanicScenario(scenario.Scenario):
         super()._no_program_broke()
 
     def start(self):
-        red = self.pair.shelves["red"]
-        self.pair.disk_size = "256M"
-        red.sizes = ["256M"] * DUMP_DISK + [self.dump_disk_size]
-        red.DISKS = DUMP_DISK + 1
-        for shelf in self.pair.shelves.values():
-            shelf.start()
-        red.DISKS = DUMP_DISK  # the last one is no part of the pool
-        for node in self.pair.nodes.values():
-            node.write_config(self.pair.secret)
-            node.init()
-        red.DISKS = DUMP_DISK + 1
-        for node in self.pair.nodes.values():
-            node.write_config(self.pair.secret)
-            node.start()
-        self.pair.wait_healthy()
-        self.red.must("disk", "coredump", DUMP_DISK)
-        for node in (self.red, self.blue):
-            self.reboot(node)  # labels are read every 10 s, and when a node boots
+        bring_up(self.pair, "256M", self.dump_disk_size)
 
     def reboot(self, node):
-        t = processes.boottime_ns()
-        processes.send(node.engine_pid(), signal.SIGKILL)
-        partner = self.pair.partner_of(node)
-        self.pair.wait_event("takeover.serving", t, 20, partner.name)
-        self.give_back(partner)
+        reboot(self.pair, node)
 
     def give_back(self, survivor):
-        survivor.wait_status(lambda s: s["giveback"]["possible"], 60, "can give back")
-        survivor.must("giveback", survivor.partner_name)
-        self.pair.wait_healthy()
+        give_back(self.pair, survivor)
 
     def shelf(self, command):
         answer = self.pair.shelves["red"].command(command)
@@ -66,9 +90,7 @@ class PanicScenario(scenario.Scenario):
     def dump(self):
         """What is on the dump disk."""
         core = self.pair.directory / "core"
-        done = subprocess.run([self.pair.program("dump_reader"), self.pair.shelves["red"].disk_file(self.dump_disk), core],
-                              capture_output=True, text=True, timeout=60, check=True)
-        return json.loads(done.stdout), core
+        return read_dump(self.pair, core, self.dump_disk), core
 
     def backtrace(self, core):
         done = subprocess.run(["gdb", "-batch", "-nx", "-ex", "bt 12", self.pair.program("duet-engine"), core],
