@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "base/crc32c.h"
 #include "coredump/chunk_reader.h"
 #include "coredump/chunk_writer.h"
@@ -162,6 +164,33 @@ TEST(RawDump, IsReadBack) {
   EXPECT_EQ(r.information, noise(300, 3));
   EXPECT_EQ(r.raw_done, w.raw.size());
   EXPECT_LT(w.raw.size(), max_plain_size + 100'000);  // zeros cost nothing
+}
+
+TEST(RawDump, QuickerIsLargerAndReadsTheSame) {
+  Buffer plain;  // pointers, as in memory
+  std::uint64_t seed = 1;
+  while (plain.size() < max_plain_size) {
+    seed = seed * 6364136223846793005U + 1442695040888963407U;
+    std::array<std::byte, 8> pointer{};
+    store_le(pointer.data(), std::uint64_t{0x7f0000000000} + (seed >> 48) * 16);
+    plain.insert(plain.end(), pointer.begin(), pointer.end());
+  }
+  Buffer raw;
+  Buffer core;
+  std::vector<std::size_t> sizes;
+  auto writer = *ChunkWriter::make(dump, room);
+  auto append = [](Buffer& to, Bytes bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); };
+  append(raw, *writer->put(ChunkKind::information, text("x")));
+  for (int effort = 0; effort < ChunkWriter::efforts; ++effort) {
+    auto blocks = writer->put(ChunkKind::core, plain, effort);
+    ASSERT_TRUE(blocks);
+    sizes.push_back(blocks->size());
+    append(raw, *blocks);
+    append(core, plain);
+  }
+  append(raw, writer->end());
+  EXPECT_LT(sizes.front(), sizes.back() / 2);
+  EXPECT_EQ(read(raw).core, core);
 }
 
 TEST(RawDump, WithoutItsEndIsTruncated) {

@@ -17,10 +17,14 @@ class ChunkWriter {
   ChunkWriter(const ChunkWriter&) = delete;
   ChunkWriter& operator=(const ChunkWriter&) = delete;
 
+  // How hard to compress: from small to quick.
+  static constexpr int efforts = 5;
+
   // The next chunk, of 1..max_plain_size bytes, the first one of kind information. The blocks
   // belong at offset stored() as it was before, and are valid until the next call. Error: no_space
   // (the room is used up, but for the end chunk; nothing has changed).
-  Result<Bytes> put(ChunkKind kind, Bytes plain);
+  // Requires: 0 <= effort < efforts; 0 makes the fewest bytes, the last one takes the least time.
+  Result<Bytes> put(ChunkKind kind, Bytes plain, int effort = 0);
   // The last one; no call after it.
   Bytes end();
 
@@ -30,6 +34,7 @@ class ChunkWriter {
  private:
   struct Compressor;
   ChunkWriter(DumpName dump, std::uint64_t room, std::unique_ptr<Compressor> compressor);
+  Result<std::size_t> compress(Bytes plain, int effort);  // bytes, behind the chunk's header
   Bytes lay_out(ChunkHeader header);
   DumpName dump_;
   std::uint64_t room_;

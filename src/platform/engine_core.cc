@@ -113,9 +113,12 @@ void EngineCore::run() {
   while (state_ != State::leaving) {
     bool work = state_ == State::streaming && !finished_ && ready_.size() < max_ahead;
     if (!work) {
+      if (ready_.size() == max_ahead) effort_ = std::max(effort_ - 1, 0);
       changed_.wait(lock);
       continue;
     }
+    // A disk that waits for us gets more, to write; one that does not gets less.
+    if (ready_.empty()) effort_ = std::min(effort_ + 1, coredump::ChunkWriter::efforts - 1);
     lock.unlock();
     auto piece = produce();
     lock.lock();
@@ -229,10 +232,14 @@ Result<ports::CoreSource::Piece> EngineCore::produce() {
   Piece piece;
   piece.core_total = stream_->total();
   Result<Bytes> blocks = Bytes{};
+  // Where there is little room, small comes before quick.
+  const std::uint64_t left = stream_->total() - stream_->done();
+  const bool roomy = dump_->room - writer_->stored() > left + left / 64;
   if (!std::exchange(told_, true)) {
     blocks = information();
   } else if (auto size = stream_->next(plain_); size > 0) {
-    blocks = writer_->put(coredump::ChunkKind::core, Bytes(plain_).first(size));
+    blocks =
+        writer_->put(coredump::ChunkKind::core, Bytes(plain_).first(size), roomy ? effort_ : 0);
   } else {
     blocks = writer_->end();
     piece.last = true;

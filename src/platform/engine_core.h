@@ -78,6 +78,7 @@ class EngineCore final : public ports::CoreSource {
   std::optional<coredump::CoreStream> stream_;
   std::vector<std::byte> plain_;
   bool told_ = false;
+  int effort_ = 0;  // to compress
 };
 
 }  // namespace duet::platform

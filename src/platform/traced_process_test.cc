@@ -36,8 +36,9 @@ Buffer core_of(const Crash& crash, bool everything = false) {
   auto append = [](Buffer& to, Bytes bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); };
   append(raw, *writer->put(coredump::ChunkKind::information, std::as_bytes(std::span("test"))));
   Buffer plain(coredump::max_plain_size);
-  while (std::size_t n = stream.next(plain)) {
-    append(raw, *writer->put(coredump::ChunkKind::core, Bytes(plain).first(n)));
+  for (int effort = 0; std::size_t n = stream.next(plain);
+       effort = (effort + 1) % coredump::ChunkWriter::efforts) {
+    append(raw, *writer->put(coredump::ChunkKind::core, Bytes(plain).first(n), effort));
   }
   EXPECT_EQ(stream.done(), stream.total());
   append(raw, writer->end());
