@@ -261,7 +261,8 @@ void read_management(const toml::table& root, Config& c, std::string* error) {
 
 void read_coredump(const toml::table& root, Config& c, std::string* error) {
   Table t(root.get_as<toml::table>("coredump"), "coredump", error);
-  t.known({"limit_ms", "include_cache", "test_panics", "keep", "space_limit_percent"});
+  t.known({"enabled", "limit_ms", "include_cache", "test_panics", "keep", "space_limit_percent"});
+  t.boolean("enabled", c.dump);
   t.interval("limit_ms", 100, 3'600'000, c.dump_limit);
   t.boolean("include_cache", c.dump_cache);
   t.boolean("test_panics", c.test_panics);

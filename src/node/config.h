@@ -74,6 +74,7 @@ struct Config {
   Duration progress_limit = milliseconds(5000);
   Duration point_age = milliseconds(10000);    // of a pool's changes; 0: no points by time
   Duration dump_limit = milliseconds(60'000);  // of a coredump
+  bool dump = true;                            // after a panic, if there is a disk for it
   bool dump_cache = false;   // with the block cache and what clients read and write
   bool test_panics = false;  // `duet node panic`
   TimerConfig timers;

@@ -205,16 +205,18 @@ secret_file = "/etc/duet/management"
 TEST(Config, Coredump) {
   auto c = parse_config(good, "test");
   ASSERT_TRUE(c);
+  EXPECT_TRUE(c->dump);
   EXPECT_EQ(c->dump_limit, seconds(60));
   EXPECT_FALSE(c->dump_cache);
   EXPECT_FALSE(c->test_panics);
   EXPECT_EQ(c->core_keep, 4);
   EXPECT_EQ(c->core_space_percent, 10);
   c = parse_config(std::string(good) +
-                       "\n[coredump]\nlimit_ms = 500\ninclude_cache = true\n"
+                       "\n[coredump]\nenabled = false\nlimit_ms = 500\ninclude_cache = true\n"
                        "test_panics = true\nkeep = 0\nspace_limit_percent = 90\n",
                    "test");
   ASSERT_TRUE(c) << c.error().message;
+  EXPECT_FALSE(c->dump);
   EXPECT_EQ(c->dump_limit, milliseconds(500));
   EXPECT_TRUE(c->dump_cache);
   EXPECT_TRUE(c->test_panics);

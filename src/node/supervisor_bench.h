@@ -22,12 +22,14 @@ class SupervisorBench {
   static constexpr NodeId red{1}, blue{2};
   static constexpr BootNonce first_nonce{100};
 
-  // `managed`: the service addresses are. `dump_disk`: red has a fourth disk, of this role.
+  // `managed`: the service addresses are. `dump_disk`: red has a fourth disk, of this role;
+  // `dumps`: it may be dumped to.
   explicit SupervisorBench(bool managed = false, bool dump_disk = false,
-                           disk::Role role = disk::Role::coredump)
+                           disk::Role role = disk::Role::coredump, bool dumps = true)
       : red_shelf(scheduler, red, dump_disk ? 3 : 2) {
     config.cluster = TestShelf::cluster;
     config.self = red;
+    config.dump = dumps;
     config.node_names = {"", "red", "blue"};
     config.services[1] = {"iqn.2026-11.org.duet:red", "127.0.0.11", 3260};
     config.services[2] = {"iqn.2026-11.org.duet:blue", "127.0.0.12", 3260};

@@ -46,6 +46,7 @@ std::vector<PanicDump::Disk> Supervisor::dump_disks() const {
 // A dump costs nothing only while somebody else serves meanwhile: without a partner that lives, or
 // with its identity in our hands, the reboot comes first.
 std::optional<std::string> Supervisor::why_no_dump() {
+  if (!config_.dump) return "the configuration says coredump.enabled = false";
   if (panic_.under_way || engine_stop_expected_ || between_boots_ || on_engine_gone_) {
     return "this boot of the node is ending";
   }

@@ -15,8 +15,9 @@ const IpAddress red_address = IpAddress::parse("192.0.2.11").value();
 
 class PanicBench : public SupervisorBench {
  public:
-  explicit PanicBench(bool dump_disk = true, disk::Role role = disk::Role::coredump)
-      : SupervisorBench(true, dump_disk, role) {
+  explicit PanicBench(bool dump_disk = true, disk::Role role = disk::Role::coredump,
+                      bool dumps = true)
+      : SupervisorBench(true, dump_disk, role, dumps) {
     engine.source = &source;
   }
   // Serves, beside a partner that does the same.
@@ -133,6 +134,16 @@ TEST(SupervisorPanic, ASpareTakesTheDumpIfRaidLeavesIt) {
     published = interconnect::decode_state_structure(b.link.published);
     EXPECT_EQ(published->free_spares, 0u) << "of another boot";
   }
+}
+
+TEST(SupervisorPanic, NorIsItDumpedIfTheConfigurationSaysNo) {
+  PanicBench b(true, disk::Role::coredump, false);
+  b.come_up_with_partner();
+  b.engine.panic({6, "signal 6 (Aborted)"});
+  EXPECT_EQ(b.engine.kills, 1u);
+  EXPECT_TRUE(b.rebooted());
+  EXPECT_EQ(b.source.stopped, 0);
+  EXPECT_NE(b.event("node.no_dump").find("coredump.enabled"), std::string::npos);
 }
 
 TEST(SupervisorPanic, WithoutAPartnerTheRebootComesFirst) {
