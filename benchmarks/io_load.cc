@@ -39,6 +39,7 @@ struct Arguments {
   double warm_up = 0.5;
   bool verify = false;
   bool fill = false;
+  bool fill_half_random = false;
   std::vector<int> server_pids;
 };
 
@@ -76,7 +77,7 @@ class IoLoad {
 
   int run() {
     if (!connect()) return 3;
-    if (a_.fill && !fill_span()) return 1;
+    if ((a_.fill || a_.fill_half_random) && !fill_span()) return 1;
     slots_.resize(a_.depth);
     for (auto& slot : slots_) slot.buffer.resize(a_.size);
     for (auto& slot : slots_) issue(slot);
@@ -166,13 +167,18 @@ class IoLoad {
   }
 
   bool fill_span() {
-    std::vector<std::byte> zero(256 * 1024);
+    std::vector<std::byte> chunk(256 * 1024);
     const std::uint64_t bytes = units_ * a_.size;
     for (std::uint64_t at = 0; at < bytes;) {
-      const std::uint64_t n = std::min<std::uint64_t>(zero.size(), bytes - at);
+      const std::uint64_t n = std::min<std::uint64_t>(chunk.size(), bytes - at);
+      if (a_.fill_half_random) {  // the first half of each block
+        for (std::size_t word = 0; word < chunk.size(); word += 8) {
+          if (word % block_size < block_size / 2) store_le(&chunk[word], random_engine_());
+        }
+      }
       Outcome outcome = Outcome::failed;
       bool answered = false;
-      session_.write(at / capacity_.block_size, Bytes(zero).first(n), capacity_.block_size,
+      session_.write(at / capacity_.block_size, Bytes(chunk).first(n), capacity_.block_size,
                      [&](const Reply& reply) {
                        answered = true;
                        outcome = reply.outcome;
@@ -310,6 +316,8 @@ int main(int argc, char** argv) {
   app.add_option("--server-pid", a.server_pids, "a process whose CPU time counts (repeatable)");
   app.add_flag("--verify", a.verify, "read back every written block at the end");
   app.add_flag("--fill", a.fill, "write the span once before");
+  app.add_flag("--fill-half-random", a.fill_half_random,
+               "the same, with blocks that compress to half their size, not with zeros");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

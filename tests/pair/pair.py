@@ -73,6 +73,7 @@ class Shelf:
     """One duet-shelf with four disks, and a portal for each node's path."""
 
     DISKS = 4
+    OPTIONS = ()  # of duet-shelf, besides
 
     def __init__(self, pair, owner, number):
         self.pair = pair
@@ -88,7 +89,8 @@ class Shelf:
         self.directory.mkdir(exist_ok=True)
         portals = [f"{self.hosts[node]}:{ISCSI_PORT}" for node in NODES]
         argv = [*self.pair.enter("shelf"), self.pair.program("duet-shelf"), "--dir", self.directory, "--disks", self.DISKS,
-                "--size", *(self.sizes or [self.pair.disk_size]), "--iqn", self.iqn, "--control", self.control]
+                "--size", *(self.sizes or [self.pair.disk_size]), "--iqn", self.iqn, "--control", self.control,
+                *self.OPTIONS]
         for portal in portals:
             argv += ["--portal", portal]
         self.process = self.pair.spawn(argv, f"shelf-{self.owner}.log")
