@@ -56,7 +56,8 @@ Result<std::unique_ptr<Shelf>> Shelf::open(const ShelfConfig& config, ports::Sch
     return fail(ErrorCode::invalid, "the block size is 512 or 4096");
   if (config.sizes.empty() || config.sizes.size() > config.disks ||
       !std::ranges::all_of(config.sizes, [](auto size) { return size > 0 && size % 4096 == 0; }))
-    return fail(ErrorCode::invalid, "a shelf has at most one size a disk, each a multiple of 4096 bytes");
+    return fail(ErrorCode::invalid,
+                "a shelf has at most one size a disk, each a multiple of 4096 bytes");
   std::error_code error;
   std::filesystem::create_directories(config.directory, error);
   if (error) return fail(ErrorCode::io_error, config.directory.string() + ": " + error.message());
