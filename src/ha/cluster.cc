@@ -339,6 +339,7 @@ void Cluster::perform(Node& node, const Action& action) {
                     });
           },
           [&](const StopEngine&) { stop_engine(node); },
+          [&](const StopDump&) { ++node.dumps_stopped; },
           [&](const DialMirror& a) { dial(node, a); },
           [&](const HangUpMirror&) { node.engine.mirror_up = false; },
           [&](const OpenMirrorWindow& a) {

@@ -174,6 +174,7 @@ class Cluster {
     std::uint64_t timer_version = 0;
     std::deque<std::function<void()>> frozen;  // while paused
     std::set<DiskRef> cut;
+    std::uint64_t dumps_stopped = 0;
     std::vector<Instant> past_takeovers;  // what the daemon keeps over a reboot of its core
   };
   struct Identity {

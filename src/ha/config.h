@@ -55,6 +55,8 @@ struct Config {
 };
 
 // Bounds and pauses that nobody needs to configure.
+// For the partner to show that it has taken over from a node that dumps; then that ends its dump.
+inline constexpr Duration dump_patience = seconds(8);
 inline constexpr Duration farewell = milliseconds(200);  // a dying node's last state can be read
 inline constexpr Duration stop_wait = seconds(2);        // for the engine to end when told to
 inline constexpr Duration window_wait = seconds(1);      // for MirrorWindowClosed

@@ -441,14 +441,16 @@ bool Core::settle_once(Output& out) {
   return changed;
 }
 
+void Core::read_partner_state(Output& out) {
+  if (read_state_at_ > out.now()) return;
+  read_state_at_ = out.now() + world_.config.timers.state_read;
+  if (reading_state_) return;
+  reading_state_ = true;
+  out.act(ReadPartnerState{});
+}
+
 void Core::read_partner(Output& out) {
-  if (read_state_at_ <= out.now()) {
-    read_state_at_ = out.now() + world_.config.timers.state_read;
-    if (!reading_state_) {
-      reading_state_ = true;
-      out.act(ReadPartnerState{});
-    }
-  }
+  read_partner_state(out);
   if (status_at_ <= out.now()) {
     status_at_ = out.now() + status_interval;
     auto& keeper = world_.keeper(world_.partner());
@@ -516,7 +518,7 @@ void Core::arm_timer(Output& out) {
   if (takeover_.idle() && takeover_.retry_at() > out.now()) {
     next = std::min(next, takeover_.retry_at());
   }
-  if (ending_) next = ending_->dumped ? beat_at_ : std::min(beat_at_, ending_->until);
+  if (ending_) next = std::min(beat_at_, ending_->dumped ? read_state_at_ : ending_->until);
   // What is due and did not happen waits for something else: look again soon, but do not spin.
   if (next <= out.now()) next = out.now() + keeper_retry;
   if (next == armed_) return;

@@ -53,7 +53,9 @@ class Core {
     Reason why = Reason::none;
     bool reboot = true;
     bool engine_ended = false;
-    bool dumped = false;        // the boot goes on until its dump is over
+    bool dumped = false;       // the boot goes on until its dump is over
+    Instant unserved_since{};  // dumped: the partner was not seen to serve for us
+    bool dump_stopped = false;
     std::uint64_t request = 0;  // of the operator
     std::string text;
     Instant until{};
@@ -128,6 +130,8 @@ class Core {
   void consider_going(Output& out);
   bool trigger_takeover(Output& out);
   void read_partner(Output& out);
+  void read_partner_state(Output& out);
+  void watch_dump(Output& out);
   void publish(Output& out);
   void arm_timer(Output& out);
   void leave(Output& out);

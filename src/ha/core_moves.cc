@@ -105,11 +105,13 @@ void Core::begin_ending(Ending ending, bool stop_engine, Output& out) {
   for (auto& lease : world_.leases) lease.stop(out);
   if (stop_engine) out.act(StopEngine{});
   ending.until = out.now() + (ending.engine_ended ? farewell : stop_wait);
+  ending.unserved_since = read_state_at_ = out.now();
   ending_ = std::move(ending);
 }
 
 void Core::settle_ending(Output& out) {
-  if (ending_->dumped || ending_->until > out.now()) return;
+  if (ending_->dumped) return watch_dump(out);
+  if (ending_->until > out.now()) return;
   if (ending_->request != 0) {
     out.act(OperatorAnswer{
         ending_->request,
@@ -117,6 +119,19 @@ void Core::settle_ending(Output& out) {
         {}});
   }
   end_boot(ending_->reboot, ending_->text, out);
+}
+
+// A dump is worth nothing to clients: without a partner that serves them the reboot comes first.
+void Core::watch_dump(Output& out) {
+  read_partner_state(out);
+  const bool served = world_.monitor.in(NodeState::taken_over_partner) &&
+                      world_.monitor.interconnect(out.now()) != Channel::silent;
+  if (served) ending_->unserved_since = out.now();
+  if (ending_->dump_stopped || out.now() - ending_->unserved_since < dump_patience) return;
+  MARK(core_dump_stopped);
+  ending_->dump_stopped = true;
+  out.log(Severity::warning, "node.dump_stopped", "the partner does not serve for this node");
+  out.act(StopDump{});
 }
 
 void Core::end_fenced(Output& out) {

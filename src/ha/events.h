@@ -242,6 +242,8 @@ struct RenewLease {
 struct StartEngine {};
 // Kills the engine at once (SIGKILL). EngineEnded{expected = true} follows.
 struct StopEngine {};
+// Ends the dump that EngineEnded announced, soon: nobody serves for this node. DumpChanged follows.
+struct StopDump {};
 // The partner's engine accepts our mirror at its interconnect host and this port.
 struct DialMirror {
   std::uint16_t port;
@@ -356,11 +358,11 @@ struct EndBoot {
 
 using Action =
     std::variant<PublishState, SetTimer, CancelTimer, DiskCommand, ReadPartnerState, SendMessage,
-                 RenewLease, StartEngine, StopEngine, DialMirror, HangUpMirror, OpenMirrorWindow,
-                 CloseMirrorWindow, CheckLog, AssumeIdentity, DiskReturned, CollectDump,
-                 CancelCollect, ReleaseIdentity, PrepareIdentity, DropPrepared, HandOverIdentity,
-                 CancelHandOver, GrantDurability, PartnerFenced, KeepHealthRecords, OperatorAnswer,
-                 LogEvent, EndBoot>;
+                 RenewLease, StartEngine, StopEngine, StopDump, DialMirror, HangUpMirror,
+                 OpenMirrorWindow, CloseMirrorWindow, CheckLog, AssumeIdentity, DiskReturned,
+                 CollectDump, CancelCollect, ReleaseIdentity, PrepareIdentity, DropPrepared,
+                 HandOverIdentity, CancelHandOver, GrantDurability, PartnerFenced,
+                 KeepHealthRecords, OperatorAnswer, LogEvent, EndBoot>;
 using Actions = std::vector<Action>;
 
 }  // namespace duet::ha

@@ -84,6 +84,12 @@ void PanicDump::process_gone() {
   }
 }
 
+void PanicDump::stop(const std::string& why) {
+  if (phase_ == Phase::stopping || phase_ == Phase::choosing) return over(false, "no dump: " + why);
+  if (phase_ == Phase::marking) stopped_ = why;  // it is not known what is on the disk
+  close(Attribute::aborted, AbortReason::cancelled, why);
+}
+
 // ---- which disk ----
 
 void PanicDump::look() {
@@ -131,6 +137,7 @@ void PanicDump::looked() {
 }
 
 void PanicDump::mark() {
+  if (stopped_) return over(false, "no dump: " + *stopped_);
   std::vector<coredump::DumpCandidate> candidates;
   for (const auto& look : looks_) candidates.push_back(look->candidate());
   auto chosen = coredump::choose_dump_disk(candidates, order_.cluster, order_.dump.node);
@@ -212,6 +219,7 @@ void PanicDump::active() {
   source_.begin(order_.dump);
   beat_timer_ = scheduler_.at(scheduler_.now() + header_interval, guarded([this] { beat(); }));
   on_change_();
+  if (stopped_) return stop(*stopped_);
   pull();
 }
 

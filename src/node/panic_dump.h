@@ -64,6 +64,8 @@ class PanicDump {
   void start();
   // The process has ended: there is nothing more to come.
   void process_gone();
+  // Ends it early: what was written stays, as an aborted dump.
+  void stop(const std::string& why);
   Progress progress() const;
 
  private:
@@ -113,6 +115,7 @@ class PanicDump {
   ports::Disk* disk_ = nullptr;
   coredump::Header header_;
   Instant began_{};
+  std::optional<std::string> stopped_;  // why; while it is being marked
   bool pulling_ = false, pulled_last_ = false;
   std::uint64_t laid_out_ = 0;   // bytes of the room, in writes that have begun
   std::uint64_t stored_ = 0;     // bytes of the room, in writes that have ended without a gap

@@ -422,6 +422,28 @@ TEST(PanicDump, TheEngineEndsMeanwhile) {
   EXPECT_EQ(find_dump(*source.media[0]).header->abort_reason, AbortReason::process_gone);
 }
 
+TEST(PanicDump, StoppedEarly) {
+  using enum PanicDump::Phase;
+  for (auto phase : {stopping, choosing, marking, streaming}) {
+    SCOPED_TRACE(static_cast<int>(phase));
+    Bench b;
+    b.start();
+    b.run_to_phase(phase);
+    b.dump->stop("nobody serves");
+    b.dump->stop("nobody serves");
+    ASSERT_TRUE(b.run_to_end());
+    EXPECT_FALSE(b.outcome->complete);
+    EXPECT_NE(b.outcome->text.find("nobody serves"), std::string::npos) << b.outcome->text;
+    if (phase == stopping || phase == choosing) {
+      EXPECT_TRUE(b.writes.empty());
+    } else {  // what may be active is taken back
+      auto found = find_dump(*b.media[0]);
+      EXPECT_EQ(found.header->attribute, Attribute::aborted);
+      EXPECT_EQ(found.header->abort_reason, AbortReason::cancelled);
+    }
+  }
+}
+
 TEST(PanicDump, TheSequenceGoesOnFromTheDumpBefore) {
   Bench b;
   b.start();

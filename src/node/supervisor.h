@@ -110,6 +110,7 @@ class Supervisor {
   void perform(ha::RenewLease& action);
   void perform(ha::StartEngine& action);
   void perform(ha::StopEngine& action);
+  void perform(ha::StopDump& action);
   void perform(ha::DialMirror& action);
   void perform(ha::HangUpMirror& action);
   void perform(ha::OpenMirrorWindow& action);

@@ -60,6 +60,10 @@ std::optional<std::string> Supervisor::why_no_dump() {
   if (core.identities[config_.partner().value() - 1u].served_here) {
     return "the partner's identity is served here: the reboot comes first";
   }
+  const auto& own = core.identities[config_.self.value() - 1u];
+  if (own.mailbox_known && own.durability == Durability::local) {
+    return "only this node's log has what was acknowledged: the reboot comes first";
+  }
   auto may_take_it = [this](const PanicDump::Disk& disk) {
     // A spare is RAID's until RAID says otherwise.
     auto index =
@@ -144,6 +148,10 @@ void Supervisor::begin_dump() {
       },
       [this](const PanicDump::Outcome& outcome) { dump_over(outcome); });
   panic_.dump->start();
+}
+
+void Supervisor::perform(ha::StopDump&) {
+  if (panic_.dump) panic_.dump->stop("nobody serves for this node");
 }
 
 void Supervisor::dump_over(const PanicDump::Outcome& outcome) {

@@ -27,7 +27,7 @@ class PanicBench : public SupervisorBench {
       interconnect::StateStructure s;
       s.cluster = config.cluster;
       s.node = blue;
-      s.state = NodeState::up;
+      s.state = partner_shows;
       s.nonce = BootNonce(500);
       s.boot_epoch = s.own_epoch = Epoch(1);
       s.progress = 1;
@@ -61,6 +61,7 @@ class PanicBench : public SupervisorBench {
     return run_until([&] { return engine.starts.size() == 2; });
   }
 
+  NodeState partner_shows = NodeState::up;
   FakeCoreSource source{scheduler};
   std::uint64_t heartbeat = 0;
 };
@@ -155,6 +156,43 @@ TEST(SupervisorPanic, WithoutAPartnerTheRebootComesFirst) {
   EXPECT_TRUE(b.rebooted());
   EXPECT_NE(b.event("node.no_dump").find("the partner"), std::string::npos);
   EXPECT_EQ(b.source.stopped, 0);
+}
+
+TEST(SupervisorPanic, ADumpGoesOnWhileThePartnerServes) {
+  PanicBench b;
+  b.come_up_with_partner();
+  b.source.piece_time = ha::dump_patience / 4;
+  b.engine.panic({6, "signal 6 (Aborted)"});
+  b.run(milliseconds(500));
+  b.partner_shows = NodeState::taken_over_partner;
+  ASSERT_TRUE(b.rebooted());
+  EXPECT_TRUE(find_dump(b.dump_medium()).complete);
+  EXPECT_EQ(b.event("node.dump_stopped"), "");
+}
+
+TEST(SupervisorPanic, ADumpEndsWhenNobodyServesMeanwhile) {
+  for (bool served_before : {false, true}) {
+    SCOPED_TRACE(served_before);
+    PanicBench b;
+    b.come_up_with_partner();
+    b.source.piece_time = ha::dump_patience * 2;
+    b.engine.panic({6, "signal 6 (Aborted)"});
+    if (served_before) {
+      b.partner_shows = NodeState::taken_over_partner;
+      b.run(ha::dump_patience * 2);
+      ASSERT_EQ(b.published(), NodeState::dumping);
+      b.partner_shows = NodeState::up;
+    }
+    b.run(ha::dump_patience - milliseconds(500));
+    EXPECT_EQ(b.published(), NodeState::dumping);
+    b.run(seconds(2));
+    EXPECT_EQ(b.engine.starts.size(), 2u) << "it has rebooted";
+    EXPECT_NE(b.event("node.dump_stopped"), "");
+    auto found = find_dump(b.dump_medium());
+    ASSERT_TRUE(found.header);
+    EXPECT_EQ(found.header->attribute, coredump::Attribute::aborted);
+    EXPECT_EQ(found.header->abort_reason, coredump::AbortReason::cancelled);
+  }
 }
 
 TEST(SupervisorPanic, AnEngineThatDoesNotServeYetIsNotDumped) {
