@@ -67,13 +67,14 @@ std::optional<RunOptions> base_options(const Arguments& arguments) {
 }
 
 struct Totals {
-  std::uint64_t seeds = 0, red = 0, takeovers = 0, operations = 0, faults = 0, steps = 0;
+  std::uint64_t seeds = 0, red = 0, takeovers = 0, cores = 0, operations = 0, faults = 0, steps = 0;
   double simulated = 0;  // seconds
 
   void add(const Outcome& o) {
     ++seeds;
     red += o.invariant.empty() ? 0 : 1;
     takeovers += o.takeovers;
+    cores += o.cores;
     operations += o.operations;
     faults += o.faults;
     steps += o.steps;
@@ -88,10 +89,11 @@ struct Totals {
     fmt::print(
         "{} seeds, {} red; {:.0f} simulated s in {:.1f} s ({:.1f} s of processors): {:.0f} "
         "simulated "
-        "s per s and core; {} takeovers, {:.0f} per minute and core; {} faults, {} operations of "
-        "clients\n",
+        "s per s and core; {} takeovers, {:.0f} per minute and core; {} cores compared, {} faults, "
+        "{} "
+        "operations of clients\n",
         seeds, red, simulated, wall, cpu, simulated / cpu, takeovers,
-        static_cast<double>(takeovers) / cpu * 60, faults, operations);
+        static_cast<double>(takeovers) / cpu * 60, cores, faults, operations);
   }
 };
 
@@ -153,10 +155,10 @@ int run_one(const Arguments& arguments, const RunOptions& options) {
   auto wall = now() - began;
   fmt::print(
       "seed {}: hash {:016x}, {} steps, {:.0f} simulated s in {:.2f} s ({:.0f} per s), "
-      "{} faults, {} takeovers, {} operations of clients\n",
+      "{} faults, {} takeovers, {} cores, {} operations of clients\n",
       options.seed, r.hash, r.steps, static_cast<double>(r.simulated / milliseconds(1)) / 1e3, wall,
       static_cast<double>(r.simulated / milliseconds(1)) / 1e3 / wall, r.faults, r.takeovers,
-      r.operations);
+      r.cores, r.operations);
   std::map<std::string, std::uint64_t> marks;
   for (const auto& [name, reached] : coverage::marks()) marks[std::string(name)] = reached.count;
   print_marks(marks);

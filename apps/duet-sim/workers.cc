@@ -61,11 +61,11 @@ void Workers::start(Child& child) {
     write_all(ends[1], fmt::format("begin {}\n", seed));
     auto r = simulator::run(make_(seed));
     auto when = r.violated_after / milliseconds(1);
-    write_all(ends[1],
-              fmt::format("end {} {} {} {} {} {} {} {} {}\n{}\n{}\n", seed, r.hash, r.steps,
-                          r.takeovers, r.operations, r.faults, r.simulated / milliseconds(1), when,
-                          r.violation ? 1 : 0, one_line(r.violation ? r.violation->invariant : ""),
-                          one_line(r.violation ? r.violation->what : "")));
+    write_all(ends[1], fmt::format("end {} {} {} {} {} {} {} {} {} {}\n{}\n{}\n", seed, r.hash,
+                                   r.steps, r.takeovers, r.cores, r.operations, r.faults,
+                                   r.simulated / milliseconds(1), when, r.violation ? 1 : 0,
+                                   one_line(r.violation ? r.violation->invariant : ""),
+                                   one_line(r.violation ? r.violation->what : "")));
   }
   for (const auto& [name, reached] : coverage::marks()) {
     write_all(ends[1], fmt::format("mark {} {}\n", name, reached.count));
@@ -98,8 +98,8 @@ bool Workers::read(Child& child, const Report& report) {
       Outcome outcome;
       int violated = 0;
       words >> outcome.seed >> outcome.hash >> outcome.steps >> outcome.takeovers >>
-          outcome.operations >> outcome.faults >> outcome.simulated_ms >> outcome.violated_ms >>
-          violated;
+          outcome.cores >> outcome.operations >> outcome.faults >> outcome.simulated_ms >>
+          outcome.violated_ms >> violated;
       if (violated != 0) {
         outcome.invariant = child.buffer.substr(end + 1, second - end - 1);
         outcome.what = child.buffer.substr(second + 1, third - second - 1);

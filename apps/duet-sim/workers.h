@@ -18,6 +18,7 @@ struct Outcome {
   std::uint64_t hash = 0;
   std::uint64_t steps = 0;
   std::uint64_t takeovers = 0;
+  std::uint64_t cores = 0;
   std::uint64_t operations = 0;
   std::uint64_t faults = 0;
   std::int64_t simulated_ms = 0;

@@ -33,6 +33,14 @@ constexpr Checker table[] = {
      "cut off; a repeated one must lead to what the first led to"},
     {"I9", "a record is replayed only if newer than the consistency point",
      "log positions of superblocks that land never go back"},
+    {"I11",
+     "a coredump writes only headers and room of a coredump disk of its own, and none that another "
+     "holds",
+     "every write that a supervisor whose engine stands still begins; every header and chunk of a "
+     "dump that lands; with them C1, C2 and C8 of docs/protocols/coredump.md"},
+    {"I11b", "a dump never delays a takeover (C3)",
+     "service of a node whose engine stands still, while all but the coredump disks is in order"},
+    {"I11c", "a disk that was left to a dump is taken in bounded time (C4)", "every 20 ms"},
     {"I12", "no data disk is ever without a reservation once its node has served", "every step"},
     {"I13", "the history of each block is linearizable, COMPARE AND WRITE included",
      "history, when nothing is under way on a block"},
@@ -71,6 +79,7 @@ std::span<const Checker> all_checkers() {
 Checkers::Checkers(World& world, Workload& workload)
     : world_(world),
       workload_(workload),
+      dumps_(world),
       layout_(nvlog::RegionLayout::of_size(world.shape().nvram_size).value()) {
   for (std::uint8_t n : {1, 2}) {
     identities_[n].id = NodeId(n);
@@ -141,6 +150,7 @@ void Checkers::on_landed(const SimUnit& unit, const SimUnit::Landed& landed) {
                         name(writer), landed.bytes.size(), landed.offset, unit.options().name,
                         disk::describe(reservations.holder_key())));
   }
+  dumps_.on_landed(unit, writer, landed);
   if (landed.offset < disk::mailbox_area.end()) {
     for (int copy = 0; copy < disk::mailbox_copies; ++copy) {
       for_blocks(landed, disk::mailbox_copy(copy),
@@ -312,6 +322,7 @@ void Checkers::look() {
     look_at_service(identities_[n]);
   }
   for (Unit& unit : units_) look_at_keys(unit);
+  dumps_.look();
 }
 
 void Checkers::look_at_progress(NodeId node) {

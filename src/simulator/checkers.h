@@ -20,6 +20,7 @@
 #include "nvlog/position.h"
 #include "nvlog/record.h"
 #include "nvlog/region.h"
+#include "simulator/checkers_dump.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_network.h"
 #include "simulator/workload.h"
@@ -37,7 +38,7 @@ std::span<const Checker> all_checkers();
 class Checkers {
  public:
   // Of what is not seen from event to event.
-  static constexpr Duration look_interval = milliseconds(20);
+  static constexpr Duration look_interval = DumpCheckers::look_interval;
   // A node that fences or claims registers its keys first; this long, with all its retries, a
   // foreign key may be seen beside those of the node that serves.
   static constexpr Duration foreign_key_limit = seconds(10);
@@ -51,6 +52,7 @@ class Checkers {
   Checkers(World& world, Workload& workload);
   ~Checkers();
 
+  const DumpCheckers& dumps() const { return dumps_; }
   // I18. Requires: no fault since `since`.
   void check_liveness(Instant since);
 
@@ -123,6 +125,7 @@ class Checkers {
 
   World& world_;
   Workload& workload_;
+  DumpCheckers dumps_;
   std::array<Identity, 3> identities_;
   std::vector<Unit> units_;
   std::array<Node, 3> nodes_;

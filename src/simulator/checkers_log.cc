@@ -119,6 +119,7 @@ void Checkers::on_acknowledged(const BlockRange& range, Stamp stamp) {
 // ---- replays: I8 ----
 
 void Checkers::on_trace(std::string_view who, std::string_view text) {
+  dumps_.on_trace(who, text);
   for (std::uint8_t n : {1, 2}) {
     if (name(NodeId(n)) != who) continue;
     if (text.starts_with("giveback.released")) nodes_[n].uncoordinated = false;

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "base/crc32c.h"
+#include "coredump/chunk_writer.h"
+#include "coredump/header.h"
 #include "disk/areas.h"
 #include "disk/reservation_key.h"
 #include "nvlog/replay.h"
@@ -72,7 +74,7 @@ TEST_F(CheckersTest, EachInvariantHasOneAndADefinition) {
     EXPECT_EQ('I', checker.invariant[0]);
     EXPECT_FALSE(checker.definition.empty());
   }
-  EXPECT_EQ(16u, all_checkers().size());  // all but those of RAID (I10) and coredump (I11)
+  EXPECT_EQ(19u, all_checkers().size());  // all but that of RAID (I10)
 }
 
 TEST_F(CheckersTest, I2_AnAnswerOfTheOtherNode) {
@@ -90,6 +92,134 @@ TEST_F(CheckersTest, I3_AWriteOfAFencedNode) {
   EXPECT_EQ("", violated());
   land(0, stranger, disk::data_offset + (1 << 20), block);
   EXPECT_EQ("I3", violated());
+}
+
+std::uint64_t seed_with_dump_disks(std::size_t disks) {
+  std::uint64_t seed = 1;
+  while (shape_of(seed).dump_disks != disks) ++seed;
+  return seed;
+}
+
+// Red panics; what a dump of it writes, and where.
+struct DumpTest : CheckersTest {
+  void SetUp() override { begin(seed_with_dump_disks(2)); }
+  static std::vector<std::byte> block(std::string_view magic) {
+    std::vector<std::byte> bytes(disk::area_block_size);
+    std::ranges::copy(std::as_bytes(std::span(magic)), bytes.begin());
+    return bytes;
+  }
+  std::vector<std::byte> header(std::uint64_t sequence = 1,
+                                coredump::Attribute attribute = coredump::Attribute::active) {
+    coredump::Header h;
+    h.sequence = sequence;
+    h.cluster = world->config(red).cluster;
+    h.attribute = attribute;
+    h.disk.bytes[0] = 0x13;
+    h.node = red;
+    h.limit = seconds(60);
+    h.epoch = Epoch(1);
+    h.boot_nonce = BootNonce(1);
+    h.room = coredump::min_room;
+    return coredump::encode_header(h).value();
+  }
+  std::vector<std::byte> chunk() {
+    auto writer = coredump::ChunkWriter::make({BootNonce(1), Epoch(1)}, coredump::min_room);
+    const Bytes blocks = (*writer)->put(coredump::ChunkKind::information, block("any")).value();
+    return {blocks.begin(), blocks.end()};
+  }
+  void put(std::size_t i, std::uint64_t offset, Bytes bytes) {
+    disk(i).poke(offset, bytes);
+    land(i, registered_nexus(i), offset, bytes);
+  }
+  void put_headers(std::size_t i) {
+    for (int copy : {0, 1}) put(i, coredump::header_copy(copy).offset, header());
+  }
+  void panic() { world->node(red).kill_engine("signal 6 (Aborted)", true); }
+  static constexpr std::size_t dump_disk = disks_per_shelf;
+};
+
+TEST_F(DumpTest, I11_OnACoredumpDiskAndNowhereElse) {
+  put_headers(dump_disk);
+  put(dump_disk, disk::data_offset, chunk());
+  EXPECT_EQ("", violated());
+  land(0, registered_nexus(0), disk::data_offset + (1 << 20), block("DUETCHNK"));
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, I11_AHeaderOnADiskOfData) {
+  land(0, registered_nexus(0), coredump::header_copy(0).offset, header());
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, I11_AChunkOutsideOfTheRoom) {
+  land(dump_disk, registered_nexus(dump_disk), disk::data_offset / 2, block("DUETCHNK"));
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, I11_ADumpOfTheSurvivorToADiskThatIsNotItsOwn) {
+  const scsi::Nexus survivor{"blue", {0x40, 2, 1, 0, 0, 0}, 2};
+  land(dump_disk, survivor, coredump::header_copy(0).offset, header(), true);
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, I11_AnythingElseThatAPanickedNodeWrites) {
+  disk(0).on_begun(disk(0), {.node = red, .offset = 0, .size = 512});
+  EXPECT_EQ("", violated());
+  panic();
+  while (!world->node(red).stopped_for_dump() && world->step(world->now() + seconds(5))) {
+  }
+  disk(0).on_begun(disk(0), {.node = red, .engine = true, .offset = 0, .size = 512});
+  disk(dump_disk).on_begun(disk(dump_disk),
+                           {.node = red, .offset = disk::data_offset, .size = 512});
+  disk(0).on_begun(disk(0), {.node = blue, .offset = 0, .size = 512});
+  EXPECT_EQ("", violated());
+  disk(dump_disk).on_begun(disk(dump_disk), {.node = red, .offset = 0, .size = 512});
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, C1_AChunkBeforeBothCopiesOfTheHeader) {
+  put(dump_disk, coredump::header_copy(0).offset, header());
+  EXPECT_EQ("", violated());
+  put(dump_disk, disk::data_offset, chunk());
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, C1_CompleteWithoutAnEnd) {
+  put_headers(dump_disk);
+  put(dump_disk, disk::data_offset, chunk());
+  put(dump_disk, coredump::header_copy(0).offset, header(2, coredump::Attribute::completed));
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, C2_OneDumpOnTwoDisks) {
+  put_headers(dump_disk);
+  put(dump_disk + 1, coredump::header_copy(0).offset, header());
+  EXPECT_EQ("I11", violated());
+}
+
+TEST_F(DumpTest, I11b_NobodyServesWhileTheEngineStandsStill) {
+  // Blue seems well, but cannot get at red's disks; red sees it and ends the dump too late.
+  world->sabotage().left_out = Safeguard::fence_before_dump;
+  world->run_for(DumpCheckers::quiet);
+  world->trace("fault", "engine_crash (node 1, 0 ms)");
+  panic();
+  world->run_for(DumpCheckers::quick_limit / 2);
+  EXPECT_EQ("", violated());
+  ASSERT_TRUE(world->node(red).engine_stands_still());
+  world->run_for(DumpCheckers::quick_limit);
+  EXPECT_EQ("I11b", violated());
+}
+
+TEST_F(DumpTest, I11c_ADiskThatIsLeftForEver) {
+  world->sabotage().left_out = Safeguard::left_disk_taken;
+  world->node(red).keep_off(world->now() + seconds(600));
+  panic();
+  world->run_for(seconds(3));
+  world->node(red).power_off();
+  world->run_for(world->shape().dump_limit);
+  EXPECT_EQ("", violated());
+  world->run_for(DumpCheckers::take_patience + seconds(5));
+  EXPECT_EQ("I11c", violated());
 }
 
 // Holds back what the checkers are told of acknowledgements: the next one of red.

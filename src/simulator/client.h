@@ -49,6 +49,8 @@ class Client final : private ClientSession::Owner {
     Duration patience = seconds(4);        // with silence
     Duration command_limit = seconds(15);  // for one answer; then the session is dropped
     ClientSession::Target target;
+    // Asked when a LUN that we were given is not there any more: whether that is right.
+    std::function<bool()> lun_may_be_gone = [] { return false; };
   };
   struct Counters {
     std::uint64_t good = 0, sessions = 0, retries = 0, busy = 0, not_ready = 0, errors = 0,

@@ -11,6 +11,12 @@ namespace duet::simulator {
 using scsi::SenseKey;
 using scsi::StatusCode;
 
+namespace {
+
+constexpr std::uint8_t lun_not_supported_asc = 0x25;
+
+}  // namespace
+
 std::string Client::name(const Command& command) const {
   constexpr const char* names[] = {"TEST UNIT READY",
                                    "INQUIRY",
@@ -178,6 +184,10 @@ void Client::check_condition(const CommandPtr& command, const scsi::Sense& sense
       uncertain(*command);
       return retry(command, back_off(*command));
     case SenseKey::illegal_request:
+      if (sense.asc == lun_not_supported_asc && options_.lun_may_be_gone()) {
+        uncertain(*command);
+        return retry(command, back_off(*command));
+      }
       if (command->kind != Kind::reserve_out) break;
       command->lun->reservations->end(ReservationModel::Outcome::check_condition);
       return finished(command);

@@ -64,7 +64,8 @@ constexpr std::array<std::string_view, fault_count> names{
     "operator_halt",
 };
 
-constexpr std::array<std::string_view, 43> triggers{
+constexpr std::size_t dump_triggers = 6;  // the last of them
+constexpr std::array<std::string_view, 43 + dump_triggers> triggers{
     "boot.booting",
     "boot.givewait",
     "boot.mbwait",
@@ -110,6 +111,12 @@ constexpr std::array<std::string_view, 43> triggers{
     "seen.claimed",
     // What a node writes into its partner's NVRAM stays on its way (mirror_write_held).
     "seen.mirror_write_held",
+    "takeover.disk_left",
+    "takeover.disk_taken",
+    "node.dumping",
+    "node.dumped",
+    "dump.collecting",
+    "coredump.saved",
 };
 
 Duration how_long(Fault fault, Random& random) {
@@ -141,7 +148,7 @@ class Stories {
   void tell(Duration at) {
     at_ = at;
     const NodeId node(static_cast<std::uint8_t>(1 + random_.below(2)));
-    switch (random_.below(11)) {
+    switch (random_.below(shape_.dump_disks > 0 ? 15 : 11)) {
       case 0:
         return unmirrored_and_alone(node);
       case 1:
@@ -162,8 +169,10 @@ class Stories {
         return giveback_goes_wrong(node);
       case 9:
         return late_mirror_write(node);
-      default:
+      case 10:
         return partner_in_the_middle(node);
+      default:
+        return dump_goes_wrong(node);
     }
   }
 
@@ -330,6 +339,46 @@ class Stories {
     }
   }
 
+  // A panic, and accidents at the steps of its dump; or none, and it runs to its end.
+  void dump_goes_wrong(NodeId node) {
+    const NodeId partner = partner_of(node);
+    auto& panic = add(Fault::engine_crash, node, {}, {});
+    for (;; panic.chance = random_.next()) {
+      Random left_open(panic.chance);
+      if (engine_tells(left_open)) break;
+    }
+    struct Step {
+      std::string_view event;
+      NodeId who;
+    };
+    const std::array steps{Step{"node.panic", node},
+                           Step{"node.dumping", node},
+                           Step{"node.dumping", node},
+                           Step{"node.dumped", node},
+                           Step{"takeover.disk_left", partner},
+                           Step{"takeover.fenced", partner},
+                           Step{"takeover.serving", partner},
+                           Step{"takeover.disk_taken", partner},
+                           Step{"dump.collecting", partner},
+                           Step{"giveback.released", partner}};
+    constexpr std::array accidents{
+        Fault::disk_slow,    Fault::disk_errors,       Fault::disk_hang,
+        Fault::path_cut,     Fault::disk_blip,         Fault::supervisor_crash,
+        Fault::engine_crash, Fault::power_loss,        Fault::pause_supervisor,
+        Fault::link_cut,     Fault::operator_giveback, Fault::operator_takeover_self,
+        Fault::pause_engine, Fault::unit_attention};
+    for (auto many = random_.below(4); many > 0; --many) {
+      const auto& step = steps[random_.below(steps.size())];
+      const Fault accident = accidents[random_.below(accidents.size())];
+      const bool of_disks = accident >= Fault::disk_errors && accident <= Fault::unit_attention;
+      const bool dump_disks = of_disks && random_.chance(2, 3);
+      add_after(step.event, step.who, accident, dump_disks || random_.chance(2, 3) ? node : partner,
+                between(std::chrono::microseconds(10), seconds(4)),
+                between(milliseconds(5), seconds(10)));
+      events_.back().dump_disks = dump_disks;
+    }
+  }
+
   Random& random_;
   const Shape& shape_;
   std::vector<FaultEvent>& events_;
@@ -348,6 +397,10 @@ void drop_impossible(std::vector<FaultEvent>& events) {
 
 }  // namespace
 
+bool engine_tells(Random& random) {
+  return random.chance(1, 2);
+}
+
 std::string_view name(Fault fault) {
   return names[static_cast<std::size_t>(fault)];
 }
@@ -365,6 +418,7 @@ std::span<const std::string_view> trigger_names() {
 std::string describe(const FaultEvent& event) {
   auto text = fmt::format("{} (node {}, {} ms)", name(event.fault), event.node.value(),
                           event.lasts / milliseconds(1));
+  if (event.dump_disks) text += of_coredump_disks;
   if (event.trigger) {
     text += fmt::format(" {:.3f} ms after {} of node {}",
                         std::chrono::duration<double, std::milli>(event.delay).count(),
@@ -406,7 +460,9 @@ FaultPlan make_plan(std::uint64_t seed, const Shape& shape, Duration length) {
     event.lasts = how_long(event.fault, random);
     event.chance = random.next();
     if (random.chance(triggered, 4)) {
-      event.trigger = Trigger{triggers[random.below(triggers.size())],
+      // Runs without dumps wait for what they have always waited for.
+      const auto events = shape.dump_disks > 0 ? triggers.size() : triggers.size() - dump_triggers;
+      event.trigger = Trigger{triggers[random.below(events)],
                               NodeId(static_cast<std::uint8_t>(1 + random.below(2)))};
       event.delay = log_uniform(random, std::chrono::microseconds(10), milliseconds(500));
     }

@@ -91,10 +91,15 @@ struct FaultEvent {
   Fault fault{};
   NodeId node;               // whom it concerns, or whose identity's disks
   Duration lasts{};          // where that means something
+  bool dump_disks = false;   // of disks: these and no other
   std::uint64_t chance = 0;  // seed of what is left open
 };
 // "power_loss (node 2, 300 ms) 1.250 ms after giveback.done of node 1"
 std::string describe(const FaultEvent& event);
+inline constexpr std::string_view of_coredump_disks = " of the coredump disks";
+
+// Whether an engine that crashes can say so, and be dumped: what engine_crash leaves open.
+bool engine_tells(Random& random);
 
 struct FaultPlan {
   std::set<Fault> kinds;

@@ -172,10 +172,12 @@ void Faults::to_node(const FaultEvent& event, Random& random) {
   auto until = world_.now() + event.lasts;
   auto say = [&] { world_.trace("fault", describe(event)); };
   switch (event.fault) {
-    case Fault::engine_crash:
-      if (!node.engine_running()) return;
+    case Fault::engine_crash: {
+      if (!node.engine_running() && !node.engine_stands_still()) return;
       say();
-      return node.kill_engine(random.chance(1, 2) ? "signal 6 (Aborted)" : "signal 9 (Killed)");
+      const bool tells = engine_tells(random);
+      return node.kill_engine(tells ? "signal 6 (Aborted)" : "signal 9 (Killed)", tells);
+    }
     case Fault::supervisor_crash:
       if (!node.daemon_running()) return;
       say();
@@ -270,7 +272,8 @@ void Faults::to_disks(const FaultEvent& event, Random& random) {
   bool all = random.chance(1, 3) || event.fault == Fault::shelf_blip;
   auto one = random.below(shelf.size());
   for (std::size_t i = 0; i < shelf.size(); ++i) {
-    if (all || i == one) units.push_back(shelf[i].get());
+    const bool meant = event.dump_disks ? is_dump_disk(i) : all || i == one;
+    if (meant) units.push_back(shelf[i].get());
   }
   // Whose registrations are gone has nothing but them to keep a fenced node out: such disks are
   // refused (docs/protocols/takeover.md); while nobody is fenced they do no harm.

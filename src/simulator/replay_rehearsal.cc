@@ -118,6 +118,7 @@ class Stage {
     for (auto& disk : disks_) {
       auto label = label_of(*disk);
       if (!label) return Got::failed;
+      if (label->role != disk::Role::data) continue;
       options.pool = label->pool;
       options.disks.push_back({disk.get(), label->id, *disk::data_area(label->size)});
     }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "simulator/checkers.h"
+#include "simulator/core_sweep.h"
 #include "simulator/sim_node.h"
 #include "simulator/workload.h"
 
@@ -35,6 +36,7 @@ class Run {
     result.takeovers = takeovers_;
     result.operations = load_.operations();
     result.faults = faults_.happened();
+    result.cores = cores_;
     result.plan = plan_;
     result.last_lines = world_.last_lines();
     return result;
@@ -128,6 +130,15 @@ class Run {
       return false;
     }
     load_.judge();
+    return world_.violation() == nullptr && verify_cores();
+  }
+
+  bool verify_cores() {
+    CoreSweep sweep(world_, checkers_.dumps());
+    sweep.start();
+    if (!until([&] { return sweep.over(); }, verify_limit)) return false;
+    if (!sweep.over()) world_.violate("I18", "the core files cannot be read");
+    cores_ = sweep.compared();
     return world_.violation() == nullptr;
   }
 
@@ -143,6 +154,7 @@ class Run {
   Instant hurt_since_ = began_;
   std::uint64_t takeovers_ = 0;
   std::array<bool, 3> taken_{};
+  std::uint64_t cores_ = 0;
 };
 
 }  // namespace

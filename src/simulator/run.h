@@ -31,6 +31,7 @@ struct RunResult {
   std::uint64_t hash = 0;
   std::uint64_t steps = 0;
   Duration simulated{};
+  std::uint64_t cores = 0;  // core files that were compared with what was dumped
   std::uint64_t takeovers = 0;
   std::uint64_t operations = 0;  // of clients
   std::uint64_t faults = 0;

@@ -39,6 +39,12 @@ constexpr std::array named{
     NamedSafeguard{Safeguard::flush, "flush",
                    "a flush of a disk's cache is answered, nothing is flushed"},
     NamedSafeguard{Safeguard::force_unit_access, "fua", "durable writes stay in the disk's cache"},
+    NamedSafeguard{Safeguard::dump_disk_checked, "dump_to_data_disk",
+                   "a dump lands on a disk of data"},
+    NamedSafeguard{Safeguard::fence_before_dump, "fence_waits_for_dump",
+                   "no disk of a node can be fenced while its engine stands still"},
+    NamedSafeguard{Safeguard::left_disk_taken, "dump_never_released",
+                   "a disk that was left to a dump is not preempted, though it seems so"},
 };
 
 }  // namespace

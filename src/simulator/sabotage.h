@@ -2,6 +2,7 @@
 // checkers see. Each must be caught (docs/simulator.md).
 #pragma once
 
+#include <array>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -27,10 +28,14 @@ enum class Safeguard {
   giveback_progress,     // a partner that is gone seems to wait for its giveback, and to go on
   flush,                 // a flush is answered, nothing is flushed
   force_unit_access,     // durable writes stay in the disk's cache
+  dump_disk_checked,     // a dump lands on a disk of data
+  fence_before_dump,     // no disk of a node can be fenced while its engine stands still
+  left_disk_taken,       // a disk that was left to a dump is not preempted, though it seems so
 };
 
 struct Sabotage {
   Safeguard left_out = Safeguard::none;
+  std::array<bool, 3> standing_still{};  // fence_before_dump: the engines of these nodes
   bool without(Safeguard safeguard) const { return left_out == safeguard; }
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "initiator/scsi_replies.h"
+#include "simulator/world.h"
 
 namespace duet::simulator {
 
@@ -326,6 +327,9 @@ void SimDisk::write(std::uint64_t offset, std::vector<Slice> data, bool durable,
   const Slice whole{owner, {owner.get(), size}};
   auto admitted = admit(offset, size);
   if (admitted && !spoiling_ && spoils(offset, whole, done)) return;
+  if (admitted && unit_.on_begun) {
+    unit_.on_begun(unit_, {options_.node, is_engine(), offset, size});
+  }
   Operation operation;
   operation.done = without_data(std::move(done));
   operation.cdb[0] = write16;
@@ -397,10 +401,14 @@ void SimDisk::release(ReservationKey key, ReservationType type, Done<void> done)
   reservation_out(action_release, type, key, {}, std::move(done));
 }
 
-// Sabotage: the last disk of a shelf is left to whoever holds it, and seems to be ours.
+// Sabotage: a disk of a shelf is left to whoever holds it, and seems to be ours.
 bool SimDisk::pretends_fenced(int action, ReservationKey key, ReservationKey victim,
                               ReservationType type, Done<void>& done) {
-  if (!sabotage_.without(Safeguard::every_disk_fenced) || unit_.options_.index != 2) return false;
+  const bool left_out =
+      (sabotage_.without(Safeguard::every_disk_fenced) &&
+       unit_.options_.index == disks_per_shelf - 1) ||
+      (sabotage_.without(Safeguard::left_disk_taken) && is_dump_disk(unit_.options_.index));
+  if (!left_out) return false;
   if (action != action_preempt_and_abort || key == victim) return false;
   pretence_ = {key, victim, type};
   process_.post([done = std::move(done)]() mutable { done({}); });
@@ -411,6 +419,11 @@ void SimDisk::preempt(ReservationKey key, ReservationKey victim, ReservationType
                       Done<void> done) {
   auto action = abort ? action_preempt_and_abort : action_preempt;
   if (pretends_fenced(action, key, victim, type, done)) return;
+  if (waits_for_dump()) {
+    return process_.post([done = std::move(done)]() mutable {
+      done(fail(ErrorCode::io_error, "its home node dumps"));
+    });
+  }
   if (sabotage_.without(Safeguard::abort_on_preempt)) action = action_preempt;
   reservation_out(action, type, key, victim, std::move(done));
 }

@@ -62,6 +62,14 @@ class SimUnit {
     bool aborting;  // on its way out: PREEMPT AND ABORT, say, is not answered before it has ended
   };
   std::function<void(const SimUnit&, const Landed&)> on_landed;
+  // A process of a node begins a write.
+  struct Begun {
+    NodeId node;
+    bool engine = false;  // else its supervisor
+    std::uint64_t offset = 0, size = 0;
+  };
+  std::function<void(const SimUnit&, const Begun&)> on_begun;
+  SimUnit* data_disk = nullptr;  // sabotage: dump_disk_checked
 
   // ---- faults ----
   struct Faults {
@@ -132,7 +140,9 @@ class SimUnit {
   bool spoil(const scsi::StoreWrite& write, Bytes data);
   bool spoil(disk::Area area, unsigned& lost, unsigned& misdirected, std::uint64_t offset,
              Bytes data);
-  void remember_mark(std::uint64_t offset, Bytes data);  // sim_disk_sabotage.cc
+  // sim_disk_sabotage.cc
+  void remember_mark(std::uint64_t offset, Bytes data);
+  bool diverts(const scsi::StoreWrite& write, Bytes data);
 
   Process& shelf_;
   const Sabotage& sabotage_;
@@ -250,6 +260,7 @@ class SimDisk final : public ports::Disk {
   bool spoils(std::uint64_t offset, const Slice& data, ports::Done<void>& done);
   void write_late(std::uint64_t offset, const Slice& data);
   void falsify(std::uint64_t offset, MutableBytes read);
+  bool waits_for_dump() const;
 
   Process& process_;
   SimUnit& unit_;

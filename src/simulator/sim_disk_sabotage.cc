@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "coredump/header.h"
 #include "disk/areas.h"
 #include "disk/reservation_key.h"
 #include "ha/mailbox.h"
@@ -12,6 +13,7 @@ namespace duet::simulator {
 
 namespace {
 
+constexpr std::size_t header_size = disk::area_block_size;  // of a coredump
 constexpr std::uint64_t late_ms = 1500;  // what is done too late is late by up to this
 
 bool is_mailbox(std::uint64_t offset) {
@@ -87,6 +89,24 @@ void SimDisk::falsify(std::uint64_t offset, MutableBytes read) {
     return;
   }
   std::ranges::copy(ha::encode(*mailbox), read.begin());
+}
+
+// The data disk that a dump is diverted to. True: it landed there.
+bool SimUnit::diverts(const scsi::StoreWrite& write, Bytes data) {
+  if (data_disk == nullptr || !sabotage_.without(Safeguard::dump_disk_checked)) return false;
+  auto header = coredump::decode_header(data.first(std::min(data.size(), header_size)));
+  if (!header || write.offset + data.size() > data_disk->options_.size) return false;
+  data_disk->store(write.offset, data, true);
+  if (data_disk->on_landed) {
+    data_disk->on_landed(*data_disk, {writer(write), write.offset, data, false});
+  }
+  return true;
+}
+
+bool SimDisk::waits_for_dump() const {
+  return sabotage_.without(Safeguard::fence_before_dump) && !is_engine() &&
+         options_.node != unit_.options_.owner &&
+         sabotage_.standing_still[unit_.options_.owner.value()];
 }
 
 void SimUnit::remember_mark(std::uint64_t offset, Bytes data) {

@@ -64,6 +64,8 @@ Status SimEngineProcess::start(BootNonce nonce) {
   running_ = true;
   assumed_ = {};
   shared_.engine_progress.store(0);
+  core_ = std::make_unique<SimCoreSource>(supervisor_, nonce.value());
+  core_->on_begin = on_dump;
   run_ = std::make_unique<Run>();
   run_->number = ++runs_;
   run_->nonce = nonce;
@@ -184,32 +186,60 @@ void SimEngineProcess::copy_shared() {
 }
 
 void SimEngineProcess::kill() {
-  if (!running_ || !run_ || killing_ == run_->number) return;
-  killing_ = run_->number;
+  if (!running_ || killing_ == runs_ || (!run_ && !standing_)) return;
+  killing_ = runs_;
   // A stopped process dies of SIGKILL, too.
   world_.outside().at(world_.now() + between(world_.random(), end_min, end_max),
-                      [this, alive = alive_, number = run_->number] {
-                        if (*alive && run_ && run_->number == number) {
-                          die("signal 9 (Killed)", true);
-                        }
+                      [this, alive = alive_, number = runs_] {
+                        if (*alive && runs_ == number) die("signal 9 (Killed)", true);
                       });
 }
 
-void SimEngineProcess::die(const std::string& how, bool announce) {
-  if (!run_) return;
+void SimEngineProcess::crash(const std::string& how) {
+  if (!run_ || !on_panic_ || world_.shape().dump_disks == 0) return die(how, true);
+  end_run(true);
+  stand_still(true);
+  supervisor_.at(world_.now() + between(world_.random(), end_min, end_max),
+                 [this, how, number = runs_] {
+                   if (runs_ == number && standing_) on_panic_({.signal = 6, .how = how});
+                 });
+}
+
+// One that is stopped may as well hang in its kernel: nothing happens.
+void SimEngineProcess::interrupt() {
+  if (!run_ || Random(run_->nonce.value()).chance(1, 2)) return;
+  crash("signal 6 (Aborted)");
+}
+
+void SimEngineProcess::stand_still(bool yes) {
+  standing_ = yes;
+  world_.sabotage().standing_still[self_.value()] = yes;
+}
+
+// What it had open is closed by its kernel, if that lives.
+void SimEngineProcess::end_run(bool announce) {
   auto run = std::move(run_);
+  if (!run) return;
   run->process->kill();
   if (run->nvram) run->nvram->end();
   if (run->network) world_.clients().process_ended(*run->network, announce);
   if (run->mirror) run->mirror->end(announce);
   for (auto& disk : run->disks) disk->end(announce);
   run->engine.reset();
+}
+
+void SimEngineProcess::die(const std::string& how, bool announce) {
+  if (!run_ && !standing_) return;
+  end_run(announce);
+  stand_still(false);
+  core_->process_ended();
   // The supervisor's child handler runs when the supervisor does.
   supervisor_.at(world_.now() + between(world_.random(), end_min, end_max),
-                 [this, how, number = run->number] {
+                 [this, how, number = runs_] {
                    if (runs_ != number || !std::exchange(running_, false)) return;
                    auto callback = on_ended_;  // it may start another
                    if (callback) callback(how);
+                   if (runs_ == number) core_.reset();
                  });
 }
 

@@ -10,6 +10,7 @@
 #include "node/engine.h"
 #include "node/engine_channel.h"
 #include "ports/engine_process.h"
+#include "simulator/sim_core_source.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_mirror.h"
 #include "simulator/sim_network.h"
@@ -23,11 +24,18 @@ class SimEngineProcess final : public ports::EngineProcess {
   SimEngineProcess(World& world, Process& supervisor, SimNvram& nvram, NodeId self);
   ~SimEngineProcess() override;
 
+  // Crashes where it can tell: its sockets and disks are closed, and it stands still until it is
+  // killed.
+  void crash(const std::string& how);
   // Ends in the middle of whatever it does. `announce`: its kernel lives, and closes its sockets.
   void die(const std::string& how, bool announce);
   // What the last order to assume said, while this engine runs.
   Epoch assumed_epoch(NodeId identity) const { return assumed_[identity.value()]; }
   Process* process() { return run_ ? run_->process.get() : nullptr; }
+  // Of one that stands still; else null.
+  const SimCoreSource* stands_still() const { return standing_ ? core_.get() : nullptr; }
+  // Called with its memory when that is dumped.
+  std::function<void(const std::shared_ptr<DumpedMemory>&)> on_dump;
 
   // ---- ports::EngineProcess ----
   void on_message(std::function<void(Bytes)> callback) override {
@@ -36,6 +44,11 @@ class SimEngineProcess final : public ports::EngineProcess {
   void on_ended(std::function<void(const std::string&)> callback) override {
     on_ended_ = std::move(callback);
   }
+  void on_panic(std::function<void(const ports::EnginePanic&)> callback) override {
+    on_panic_ = std::move(callback);
+  }
+  void interrupt() override;
+  ports::CoreSource* core() override { return core_.get(); }
   Status start(BootNonce nonce) override;
   bool running() const override { return running_; }
   void kill() override;
@@ -61,6 +74,8 @@ class SimEngineProcess final : public ports::EngineProcess {
   };
 
   void build();
+  void end_run(bool announce);
+  void stand_still(bool yes);
   void receive(const std::vector<std::byte>& message);
   void note_order(std::vector<std::byte>& message);
   void copy_shared();
@@ -76,9 +91,12 @@ class SimEngineProcess final : public ports::EngineProcess {
   std::uint64_t runs_ = 0;
   std::uint64_t killing_ = 0;  // the run that a SIGKILL is on its way to
   std::unique_ptr<Run> run_;
+  bool standing_ = false;                // crashed, not killed yet
+  std::unique_ptr<SimCoreSource> core_;  // until the supervisor has heard of its end
   std::array<Epoch, 3> assumed_{};
   std::function<void(Bytes)> on_message_;
   std::function<void(const std::string&)> on_ended_;
+  std::function<void(const ports::EnginePanic&)> on_panic_;
   // What is on its way to it from outside outlives it: its supervisor may end meanwhile.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -67,9 +67,10 @@ void SimNode::kill_supervisor() {
   boot_soon(between(random_, daemon_start_min, daemon_start_max));
 }
 
-void SimNode::kill_engine(const std::string& how) {
-  if (!engine_running()) return;
+void SimNode::kill_engine(const std::string& how, bool tells) {
+  if (!engine_running() && !engine_stands_still()) return;
   world_.trace(name(), "the engine dies: " + how);
+  if (tells && engine_running()) return engine_->crash(how);
   engine_->die(how, true);
 }
 
@@ -109,6 +110,9 @@ void SimNode::boot() {
   interconnect_ = std::make_unique<SimInterconnect>(world_.interconnects(), *process_,
                                                     config.cluster, self_, nonce);
   engine_ = std::make_unique<SimEngineProcess>(world_, *process_, nvram_, self_);
+  engine_->on_dump = [this](const auto& memory) {
+    if (on_dump) on_dump(memory);
+  };
   node::Supervisor::Ports ports{
       *process_,
       *interconnect_,
@@ -184,6 +188,19 @@ bool SimNode::engine_running() const {
   return engine_ != nullptr && engine_->process() != nullptr;
 }
 
+bool SimNode::awake() const {
+  const auto well = [](const Process& p) { return !p.paused() && !p.starved(); };
+  return supervisor_ && engine_running() && well(*process_) && well(*engine_->process());
+}
+
+bool SimNode::engine_stands_still() const {
+  return engine_ != nullptr && engine_->stands_still() != nullptr;
+}
+
+bool SimNode::stopped_for_dump() const {
+  return engine_stands_still() && engine_->stands_still()->stopped();
+}
+
 SimNode::Served SimNode::served(NodeId identity) const {
   Served served;
   if (!engine_running()) return served;
@@ -254,6 +271,18 @@ void SimNode::operate(ha::OperatorRequest request, node::Supervisor::OperatorDon
   // Through the control socket: when the daemon runs.
   process_->post([this, request = std::move(request), done = std::move(done)]() mutable {
     supervisor_->operate(std::move(request), std::move(done));
+  });
+}
+
+void SimNode::ask_cores(admin::CoreOrder order, node::Supervisor::CoreDone done) {
+  if (!supervisor_) {
+    node::CoreAnswer answer;
+    answer.reply.why = "no daemon runs on this node";
+    return done(answer);
+  }
+  process_->post([this, order = std::move(order), done = std::move(done)]() mutable {
+    supervisor_->ask_engine(node::CoreAsk{.request = 0, .order = std::move(order)},
+                            std::move(done));
   });
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "admin/control.h"
 #include "ha/events.h"
 #include "node/engine_channel.h"
 #include "node/supervisor.h"
@@ -18,6 +19,7 @@ namespace duet::simulator {
 class World;
 class SimAddresses;
 class SimDisk;
+struct DumpedMemory;  // sim_core_source.h
 class SimEngineProcess;
 class SimInterconnect;
 
@@ -34,6 +36,9 @@ class SimNode {
   // Null: the daemon does not run (power off, booting, halted).
   const node::Supervisor* supervisor() const { return supervisor_.get(); }
   bool engine_running() const;
+  bool engine_stands_still() const;  // it has crashed, and is there
+  // Its engine has panicked, and its threads are stopped: from here on it may be dumped.
+  bool stopped_for_dump() const;
   // As of the engine that runs now.
   struct Served {
     bool serving = false;  // its target listens
@@ -49,6 +54,8 @@ class SimNode {
   bool daemon_running() const { return supervisor_ != nullptr; }
   // What it is told now it hears much later.
   bool standing_still() const { return process_ != nullptr && process_->paused(); }
+  // Both run as they should.
+  bool awake() const;
   SimInterconnect* interconnect() { return interconnect_.get(); }
 
   // ---- what faults and operators do ----
@@ -56,7 +63,8 @@ class SimNode {
   void power_off();              // everything at once
   void keep_off(Instant until);  // no daemon starts before
   void kill_supervisor();        // and the engine with it; both start again after a while
-  void kill_engine(const std::string& how);
+  // `tells`: it crashes, and is there to be dumped; else it is gone.
+  void kill_engine(const std::string& how, bool tells = false);
   void pause(Instant until);  // the whole machine
   void pause_engine(Instant until);
   void pause_supervisor(Instant until);
@@ -74,9 +82,13 @@ class SimNode {
   void keep_running() { keep_running_ = true; }
   // Refused at once when no daemon runs.
   void operate(ha::OperatorRequest request, node::Supervisor::OperatorDone done);
+  // Like `duet core`.
+  void ask_cores(admin::CoreOrder order, node::Supervisor::CoreDone done);
   // Like `duet lun create`.
   void create_lun(NodeId identity, const std::string& name, std::uint64_t size,
                   node::Supervisor::LunDone done);
+  // Called when its memory is dumped.
+  std::function<void(const std::shared_ptr<DumpedMemory>&)> on_dump;
   Duration wall_clock_step{};  // what this node's wall clock is wrong by
 
  private:

@@ -86,6 +86,7 @@ class Process final : public ports::Scheduler {
   const std::string& name() const { return name_; }
   bool alive() const { return alive_; }
   bool paused() const { return clock_.now() < paused_until_; }
+  bool starved() const { return clock_.now() < starved_until_; }
 
   // Runs nothing until `until` (SIGSTOP and SIGCONT, a frozen machine). What falls due meanwhile
   // runs then, in order. The longest pause wins.

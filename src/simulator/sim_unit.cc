@@ -249,6 +249,7 @@ void SimUnit::land(const scsi::StoreWrite& write, bool partly, bool aborting) {
   auto odds = partly ? random_.below(5) : 4;
   if (odds == 4) {
     if (!aborting && spoil(write, data)) return;
+    if (diverts(write, data)) return;
     store(write.offset, data, write.durable);
     remember_mark(write.offset, data);
     if (on_landed) on_landed(*this, {writer(write), write.offset, data, aborting});

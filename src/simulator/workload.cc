@@ -103,6 +103,12 @@ void Workload::start() {
       options.immediate_data = random_.chance(2, 3);
       options.leaves_in_order = random_.chance(1, 2);
       options.patience = milliseconds(1000 + random_.below(5000));
+      // Its creation was a record of a log that the operator gave up.
+      options.lun_may_be_gone = [this, identity] {
+        if (!world_.forgiven(identity)) return false;
+        world_.excuse(identity) = "a LUN was lost with the log that the operator gave up";
+        return true;
+      };
       options.target = {service.address, service.port, service.iqn};
       auto& side = sides_[n];
       side.clients.push_back(std::make_unique<Client>(

@@ -8,10 +8,12 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "coredump/dump_disk.h"
 #include "disk/areas.h"
 #include "disk/label.h"
 #include "ha/mailbox.h"
 #include "pool/pool.h"
+#include "simulator/durations.h"
 #include "simulator/sim_disk.h"
 #include "simulator/sim_engine_process.h"
 #include "simulator/sim_interconnect.h"
@@ -22,6 +24,9 @@ namespace duet::simulator {
 namespace {
 
 constexpr std::uint64_t disk_size = 8u << 20;
+// Room for the least raw dump that a node begins.
+constexpr std::uint64_t dump_disk_size = disk::data_offset + coredump::min_dump_room;
+constexpr Duration dump_limit_min = seconds(3), dump_limit_max = seconds(60);
 constexpr std::uint64_t livelock_steps = 200'000;  // at one instant
 
 }  // namespace
@@ -35,6 +40,8 @@ Shape shape_of(std::uint64_t seed) {
   shape.auto_giveback = random.chance(2, 3);
   shape.managed_addresses = random.chance(1, 2);
   shape.nvram_size = (256u << 10) << random.below(3);
+  if (random.chance(1, 4)) shape.dump_disks = 1 + random.below(2);
+  shape.dump_limit = log_uniform(random, dump_limit_min, dump_limit_max);
   return shape;
 }
 
@@ -58,6 +65,13 @@ disk::Label make_label(const World& world, NodeId owner, std::size_t i) {
   label.size = disk_size;
   label.pool[0] = owner.value();
   label.pool_name = "pool";
+  if (is_dump_disk(i)) {
+    label.role = disk::Role::coredump;
+    label.mailbox = false;
+    label.position = 0;
+    label.redundancy = 0;
+    label.size = dump_disk_size;
+  }
   return label;
 }
 
@@ -102,6 +116,7 @@ void World::make_configs() {
     c.allow_volatile_nvram = true;
     c.cache_size = 1u << 20;
     c.auto_giveback = shape_.auto_giveback;
+    c.dump_limit = std::chrono::ceil<milliseconds>(shape_.dump_limit);
     for (std::uint8_t n : {1, 2}) {
       auto& service = c.services[n];
       service = {n == 1 ? "iqn.2026-11.org.duet:red" : "iqn.2026-11.org.duet:blue",
@@ -112,7 +127,7 @@ void World::make_configs() {
       }
       c.shelves[n].iqn = n == 1 ? "shelf.red" : "shelf.blue";
       c.shelves[n].luns.clear();
-      for (std::size_t i = 0; i < disks_per_shelf; ++i) {
+      for (std::size_t i = 0; i < disks_of(shape_); ++i) {
         c.shelves[n].luns.push_back(static_cast<std::uint16_t>(i));
       }
     }
@@ -120,17 +135,23 @@ void World::make_configs() {
 }
 
 void World::make_shelf(NodeId owner) {
-  for (std::size_t i = 0; i < disks_per_shelf; ++i) {
+  for (std::size_t i = 0; i < disks_of(shape_); ++i) {
     SimUnit::Options options;
     options.name = fmt::format("{}/{}", config(owner).name_of(owner), i);
     options.owner = owner;
     options.index = static_cast<std::uint8_t>(i);
-    options.size = disk_size;
+    options.size = is_dump_disk(i) ? dump_disk_size : disk_size;
     options.write_cache = shape_.write_cache;
-    options.pool_metadata = {disk::data_offset, raid::reserved_blocks * raid::block_size};
+    if (!is_dump_disk(i)) {
+      options.pool_metadata = {disk::data_offset, raid::reserved_blocks * raid::block_size};
+    }
     options.seed = random_.next();
     shelves_[owner.value()].push_back(
         std::make_unique<SimUnit>(*outside_, options_.sabotage, options));
+  }
+  auto& shelf = shelves_[owner.value()];
+  for (std::size_t i = disks_per_shelf; i < shelf.size(); ++i) {
+    shelf[i]->data_disk = shelf[disks_per_shelf - 1].get();
   }
   format(owner);
 }
@@ -141,13 +162,14 @@ void World::format(NodeId owner) {
   std::vector<pool::Pool::Disk> pool;
   Process formatter(clock_, random_, "init");
   std::vector<std::unique_ptr<SimDisk>> paths;
-  for (std::size_t i = 0; i < disks_per_shelf; ++i) {
+  for (std::size_t i = 0; i < disks_of(shape_); ++i) {
     auto& unit = *shelf(owner)[i];
     auto label = make_label(*this, owner, i);
     ids.push_back(label.id);
     auto block = disk::encode_label(label);
     ASSERT(block.has_value());
     for (int copy : {0, 1}) unit.poke(disk::label_copy(copy).offset, *block);
+    if (is_dump_disk(i)) continue;
     SimDisk::Options options;
     options.node = owner;
     options.role = 0xff;
@@ -156,8 +178,8 @@ void World::format(NodeId owner) {
     pool.push_back({paths.back().get(), label.id, *disk::data_area(disk_size)});
   }
   auto mailbox = ha::encode(ha::first_mailbox(config(owner).cluster, owner, ids));
-  for (auto& unit : shelf(owner)) {
-    for (int copy : {0, 1}) unit->poke(disk::mailbox_copy(copy).offset, mailbox);
+  for (std::size_t i = 0; i < disks_per_shelf; ++i) {
+    for (int copy : {0, 1}) shelf(owner)[i]->poke(disk::mailbox_copy(copy).offset, mailbox);
   }
   auto limit = clock_.now() + seconds(60);
   auto connected = [&] {

@@ -38,7 +38,11 @@ class SimNode;        // sim_node.h
 class SimUnit;        // sim_disk.h: a disk of a shelf
 class Interconnects;  // sim_interconnect.h: the cables between the nodes
 
-inline constexpr std::size_t disks_per_shelf = 3;
+inline constexpr std::size_t disks_per_shelf = 3;  // of the pool, which also bear the mailbox
+// Behind them come the coredump disks, if there are any.
+inline constexpr bool is_dump_disk(std::size_t index) {
+  return index >= disks_per_shelf;
+}
 
 struct WorldOptions {
   std::uint64_t seed = 1;
@@ -53,9 +57,14 @@ struct Shape {
   bool write_cache = false;    // of the disks
   bool auto_giveback = false;
   bool managed_addresses = false;  // by the nodes; else they are local on both
+  std::size_t dump_disks = 0;      // on each shelf: an engine that crashes is dumped to one
+  Duration dump_limit{};
   std::uint64_t nvram_size = 0;
 };
 Shape shape_of(std::uint64_t seed);
+inline std::size_t disks_of(const Shape& shape) {
+  return disks_per_shelf + shape.dump_disks;
+}
 
 struct Violation {
   std::string invariant;  // "I13"
@@ -93,6 +102,7 @@ class World {
   const WorldOptions& options() const { return options_; }
   const Shape& shape() const { return shape_; }
   const Sabotage& sabotage() const { return options_.sabotage; }
+  Sabotage& sabotage() { return options_.sabotage; }
 
   // ---- findings ----
   // The first one counts.
@@ -106,6 +116,7 @@ class World {
   // The operator gave up acknowledged writes of this identity, knowingly: from now on its data
   // proves nothing. All else holds.
   void forgive_loss(NodeId identity) { forgiven_[identity.value()] = true; }
+  bool forgiven(NodeId identity) const { return forgiven_[identity.value()]; }
   bool excused(NodeId identity, std::string_view invariant) const;
 
   // A line of the trace: mixed into the hash, the last ones kept.
