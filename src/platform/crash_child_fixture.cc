@@ -11,7 +11,13 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/assert.h"
 #include "platform/undumped_memory.h"
+
+// Without our libraries, which may be built with a sanitizer.
+void duet::assertion_failed(const char*, const char*, int) {
+  std::abort();
+}
 
 extern "C" {
 int* volatile nowhere = nullptr;
