@@ -231,10 +231,24 @@ Result<ports::CoreSource::Piece> EngineCore::produce() {
   if (has_ended()) return fail(ErrorCode::not_found, "the engine has ended");
   Piece piece;
   piece.core_total = stream_->total();
-  Result<Bytes> blocks = Bytes{};
+  piece.blocks.reserve(piece_size + coredump::max_stored_size);
+  for (int chunks = 0; chunks < max_chunks && piece.blocks.size() < piece_size && !piece.last;
+       ++chunks) {
+    auto blocks = next_chunk(piece.last);
+    if (!blocks && chunks == 0) return std::unexpected(blocks.error());
+    if (!blocks) break;  // it fails again: after what came before
+    piece.blocks.insert(piece.blocks.end(), blocks->begin(), blocks->end());
+  }
+  piece.core_done = writer_->core_done();
+  return piece;
+}
+
+Result<Bytes> EngineCore::next_chunk(bool& last) {
+  if (failed_) return std::unexpected(*failed_);
   // Where there is little room, small comes before quick.
   const std::uint64_t left = stream_->total() - stream_->done();
   const bool roomy = dump_->room - writer_->stored() > left + left / 64;
+  Result<Bytes> blocks = Bytes{};
   if (!std::exchange(told_, true)) {
     blocks = information();
   } else if (auto size = stream_->next(plain_); size > 0) {
@@ -242,12 +256,10 @@ Result<ports::CoreSource::Piece> EngineCore::produce() {
         writer_->put(coredump::ChunkKind::core, Bytes(plain_).first(size), roomy ? effort_ : 0);
   } else {
     blocks = writer_->end();
-    piece.last = true;
+    last = true;
   }
-  if (!blocks) return std::unexpected(blocks.error());
-  piece.blocks.assign(blocks->begin(), blocks->end());
-  piece.core_done = writer_->core_done();
-  return piece;
+  if (!blocks) failed_ = blocks.error();
+  return blocks;
 }
 
 }  // namespace duet::platform

@@ -27,6 +27,9 @@ class EngineCore final : public ports::CoreSource {
   static constexpr Duration stop_limit = seconds(1);
   static constexpr Duration end_limit = seconds(1);
   static constexpr std::size_t max_ahead = 4;  // pieces
+  // A piece has several chunks, up to about so much: disks like few large writes.
+  static constexpr std::size_t piece_size = 1024 * 1024;  // bytes
+  static constexpr int max_chunks = 16;                   // so that progress shows
 
   // `pid`: a child of ours.
   EngineCore(EventLoop& loop, pid_t pid) : loop_(loop), pid_(pid) {}
@@ -49,6 +52,7 @@ class EngineCore final : public ports::CoreSource {
   void run();
   Result<void> stop_threads();
   Result<Piece> produce();
+  Result<Bytes> next_chunk(bool& last);
   Result<Bytes> information();
   bool has_ended() const;
   void deliver();
@@ -78,6 +82,7 @@ class EngineCore final : public ports::CoreSource {
   std::optional<coredump::CoreStream> stream_;
   std::vector<std::byte> plain_;
   bool told_ = false;
+  std::optional<Error> failed_;
   int effort_ = 0;  // to compress
 };
 
