@@ -272,8 +272,10 @@ TEST_P(Dump, a_dedicated_disk_needs_no_word) {
   o.dedicated = true;
   Cluster c(o);
   begin(c);
+  EXPECT_EQ(c.snapshot(blue).partner_dump_disks, 2u);
   c.send(red, FreeSpares{0});
   c.run_for(milliseconds(500));
+  EXPECT_EQ(c.snapshot(blue).partner_dump_disks, 1u);
   panic(c);
   EXPECT_EQ(absent(c), std::vector<std::uint8_t>{spare + 1});
   ASSERT_TRUE(taken(c, mark_grace + seconds(1))) << c.history();

@@ -298,7 +298,8 @@ Snapshot Core::snapshot(Instant now) const {
       .invalid_messages = invalid_messages_,
       .unknown_messages = unknown_messages_,
       .invalid_states = world_.monitor.invalid_states(),
-      .illegal_states = world_.monitor.illegal_states()};
+      .illegal_states = world_.monitor.illegal_states(),
+      .partner_dump_disks = DumpWatch::candidates(world_).size()};
   if (!s.takeover_vetoes.empty()) s.takeover_obstacle = s.takeover_vetoes.front().reason;
   if (!s.giveback_vetoes.empty()) s.giveback_obstacle = s.giveback_vetoes.front().reason;
   auto ends = takeover_.countdown_ends() ? takeover_.countdown_ends() : departure_.ends();

@@ -28,6 +28,15 @@ bool may_carry_dump(const World& world, BootNonce victim, std::uint8_t disk) {
 
 }  // namespace
 
+DiskSet DumpWatch::candidates(const World& world) {
+  const auto& said = world.monitor.stable();
+  DiskSet disks;
+  for (std::uint8_t i = 0; said && i < world.config.disks(world.partner()); ++i) {
+    if (may_carry_dump(world, said->nonce, i)) disks.push_back(i);
+  }
+  return disks;
+}
+
 DiskSet DumpWatch::begin(World& world, BootNonce victim, Output& out) {
   stop();
   if (boot_ != victim) disks_.clear(), panicked_.reset();

@@ -22,6 +22,8 @@ class DumpWatch {
   // For a disk that was left to be fenced, before the others are given back without it.
   static constexpr Duration fence_patience = seconds(3);
 
+  // The partner's disks that would be left to a dump of the boot that it runs now.
+  static DiskSet candidates(const World& world);
   // The partner, whose boot `victim` we know, is about to be fenced: these of its disks are left.
   // None unless that boot has panicked, nor if the identity cannot be served without them.
   DiskSet begin(World& world, BootNonce victim, Output& out);

@@ -72,6 +72,7 @@ struct Snapshot {
   std::uint64_t progress = 0;
   std::uint64_t stale_messages = 0, invalid_messages = 0, unknown_messages = 0;
   std::uint64_t invalid_states = 0, illegal_states = 0;
+  std::uint64_t partner_dump_disks = 0;  // that would be left to the partner's dump now
 };
 
 }  // namespace duet::ha

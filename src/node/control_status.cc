@@ -196,7 +196,9 @@ admin::StatusReport status_report(Supervisor& supervisor, std::int64_t superviso
                 {"stale_messages", core.stale_messages},
                 {"invalid_messages", core.invalid_messages},
                 {"invalid_states", core.invalid_states},
-                {"illegal_states", core.illegal_states}};
+                {"illegal_states", core.illegal_states},
+                {"dump_disks", supervisor.dump_disks().size()},
+                {"partner_dump_disks", core.partner_dump_disks}};
   if (auto dump = supervisor.dump_progress()) {
     s.counters.push_back({"dump_bytes", dump->done});
     s.counters.push_back({"dump_bytes_total", dump->total});

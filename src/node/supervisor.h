@@ -76,6 +76,8 @@ class Supervisor {
   const std::string& link_why() const { return link_why_; }
   Ports& ports() { return ports_; }
   void note(ha::Severity severity, std::string phase, std::string text);
+  // The node's own disks that a panic would be dumped to, as far as is known now.
+  std::vector<PanicDump::Disk> dump_disks() const;
   // Of the dump under way, if any.
   std::optional<PanicDump::Progress> dump_progress() const;
 
@@ -163,7 +165,6 @@ class Supervisor {
   void begin_dump();
   void dump_over(const PanicDump::Outcome& outcome);
   void panicked_engine_ended();
-  std::vector<PanicDump::Disk> dump_disks() const;
   void note_label(ha::DiskRef ref, std::uint64_t offset, Bytes block);
   // supervisor_health.cc
   void watch_health();

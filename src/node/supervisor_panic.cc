@@ -38,6 +38,7 @@ std::vector<PanicDump::Disk> Supervisor::dump_disks() const {
     auto label = label_of(panic_.labels[i]);
     if (!label || label->role == disk::Role::data || label->mailbox) continue;
     const bool free = (panic_.free_spares >> i & 1U) != 0;
+    if (label->role != disk::Role::coredump && !free) continue;  // RAID's until it says otherwise
     disks.push_back({ports_.disks[config_.self.value()][i], label->id, free});
   }
   return disks;
@@ -64,14 +65,7 @@ std::optional<std::string> Supervisor::why_no_dump() {
   if (own.mailbox_known && own.durability == Durability::local) {
     return "only this node's log has what was acknowledged: the reboot comes first";
   }
-  auto may_take_it = [this](const PanicDump::Disk& disk) {
-    // A spare is RAID's until RAID says otherwise.
-    auto index =
-        static_cast<std::size_t>(std::ranges::find(ports_.disks[config_.self.value()], disk.disk) -
-                                 ports_.disks[config_.self.value()].begin());
-    return disk.raid_left_it || label_of(panic_.labels[index])->role == disk::Role::coredump;
-  };
-  if (!std::ranges::any_of(dump_disks(), may_take_it)) {
+  if (dump_disks().empty()) {
     return "no disk of the node is known to be for dumps";
   }
   return std::nullopt;

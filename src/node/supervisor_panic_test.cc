@@ -70,6 +70,7 @@ TEST(SupervisorPanic, TheNoticeGoesFirstAndTheDumpEndsTheBoot) {
   PanicBench b;
   b.come_up_with_partner();
   ASSERT_GT(b.lease(PanicBench::red), 0);
+  EXPECT_EQ(b.supervisor->dump_disks().size(), 1u);
   b.engine.shared().log_written = 70;
   b.engine.shared().log_freed = 50;
   b.engine.panic({11, "signal 11 (Segmentation fault)"});

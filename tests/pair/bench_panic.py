@@ -103,6 +103,7 @@ class Bench:
         raise RuntimeError(f"the cache is not full: {marked_bytes(pid) // MiB} of {self.cache_mib} MiB")
 
     def one(self, pair, load, mode, beside):
+        panics.wait_dump_disk_known(pair)
         load.mark("panic")
         t = processes.boottime_ns()
         pair.red.must("core", "trigger", "red")

@@ -36,6 +36,13 @@ def bring_up(pair, disk_size, dump_disk_size, overrides=None):
     pair.red.must("disk", "coredump", DUMP_DISK)
     for node in (pair.red, pair.blue):
         reboot(pair, node)  # labels are read every 10 s, and when a node boots
+    wait_dump_disk_known(pair)
+
+
+def wait_dump_disk_known(pair):
+    """Both nodes have read its label, and blue that of red's spares which are free."""
+    pair.red.wait_status(lambda s: s["counters"]["dump_disks"] == 1, 30, "knows its disk for dumps")
+    pair.blue.wait_status(lambda s: s["counters"]["partner_dump_disks"] == 1, 30, "knows red's disk for dumps")
 
 
 def reboot(pair, node):

@@ -28,6 +28,7 @@ class DumpLosses(panics.PanicScenario):
         return max(cores, key=lambda core: core["created_ns"])
 
     def panic(self, kind="null"):
+        panics.wait_dump_disk_known(self.pair)
         t = processes.boottime_ns()
         self.red.must("node", "panic", "--kind", kind)
         return t

@@ -18,6 +18,7 @@ class Panic(panics.PanicScenario):
 
     def panic(self, kind):
         """The dump, read while the partner stands still: whoever serves next makes a core file of it."""
+        panics.wait_dump_disk_known(self.pair)
         self.blue.stop()
         t = processes.boottime_ns()
         self.red.must("node", "panic", "--kind", kind)
