@@ -150,12 +150,15 @@ TEST(Supervisor, LateCompletionsOfAnOldBootAreDropped) {
   EXPECT_EQ(b.state(), NodeState::booting);
 }
 
+Supervisor::OperatorDone into(std::vector<Outcome>& answers) {
+  return [&answers](const ha::OperatorAnswer& a) { answers.push_back(a.outcome); };
+}
+
 TEST(Supervisor, HaltEndsTheDaemon) {
   Bench b;
   b.come_up();
   std::vector<Outcome> answers;
-  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red},
-                        [&](const ha::OperatorAnswer& a) { answers.push_back(a.outcome); });
+  b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(answers));
   EXPECT_EQ(b.halted, 0);
   b.run(seconds(5));
   EXPECT_EQ(b.halted, 1);
@@ -229,9 +232,6 @@ TEST(Supervisor, AHaltBetweenTwoBootsIsTheEnd) {
   b.run();
   ASSERT_NE(b.event("node.reboot"), "");
   std::vector<Outcome> first, second;
-  auto into = [](std::vector<Outcome>& answers) {
-    return [&answers](const ha::OperatorAnswer& a) { answers.push_back(a.outcome); };
-  };
   b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(first));
   b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(second));
   EXPECT_EQ(second, std::vector{Outcome::refused});
@@ -248,9 +248,6 @@ TEST(Supervisor, AHaltWhileABootEndsIsTheEnd) {
   b.come_up();
   b.engine.end("signal 9 (Killed)");
   std::vector<Outcome> first, second;
-  auto into = [](std::vector<Outcome>& answers) {
-    return [&answers](const ha::OperatorAnswer& a) { answers.push_back(a.outcome); };
-  };
   b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(first));
   b.supervisor->operate({.verb = ha::OperatorVerb::halt, .node = Bench::red}, into(second));
   EXPECT_EQ(second, std::vector{Outcome::refused});
