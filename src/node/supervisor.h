@@ -161,7 +161,8 @@ class Supervisor {
   void engine_hangs(const std::string& how);
   std::optional<std::string> why_no_dump();
   bool may_dump(const std::string& how);
-  void begin_panic(const std::string& how);
+  bool boot_is_ending() const;
+  void begin_panic(const std::string& how, bool dumped);
   void begin_dump();
   void dump_over(const PanicDump::Outcome& outcome);
   void panicked_engine_ended();

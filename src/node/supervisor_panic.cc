@@ -48,9 +48,7 @@ std::vector<PanicDump::Disk> Supervisor::dump_disks() const {
 // with its identity in our hands, the reboot comes first.
 std::optional<std::string> Supervisor::why_no_dump() {
   if (!config_.dump) return "the configuration says coredump.enabled = false";
-  if (panic_.under_way || engine_stop_expected_ || between_boots_ || on_engine_gone_) {
-    return "this boot of the node is ending";
-  }
+  if (boot_is_ending()) return "this boot of the node is ending";
   if (ports_.engine.core() == nullptr) return "the engine cannot be traced";
   if (panic_.epoch == Epoch(0)) return "the engine does not serve the node's own identity";
   auto core = core_->snapshot(ports_.scheduler.now());
@@ -71,14 +69,23 @@ std::optional<std::string> Supervisor::why_no_dump() {
   return std::nullopt;
 }
 
-// Kills it at once if it cannot be dumped.
+// Kills it at once if it cannot be dumped. Its end takes as long as the kernel takes to free its
+// memory, most of a second for a large cache: nobody waits for that but our next boot.
 bool Supervisor::may_dump(const std::string& how) {
   auto why_not = why_no_dump();
   if (!why_not) return true;
   note(ha::Severity::notice, "node.no_dump", *why_not);
-  engine_kill_reason_ = how;
+  if (boot_is_ending()) {
+    engine_kill_reason_ = how;
+  } else {
+    begin_panic(how, false);
+  }
   ports_.engine.kill();
   return false;
+}
+
+bool Supervisor::boot_is_ending() const {
+  return panic_.under_way || engine_stop_expected_ || between_boots_ || on_engine_gone_;
 }
 
 // The engine stands still, its sockets closed.
@@ -88,14 +95,14 @@ void Supervisor::engine_panicked(const ports::EnginePanic& panic) {
     return begin_dump();
   }
   if (!may_dump(panic.how)) return;
-  begin_panic(panic.how);
+  begin_panic(panic.how, true);
   begin_dump();
 }
 
 // It shall crash where it hangs; what hangs in the kernel does not, and is not dumped.
 void Supervisor::engine_hangs(const std::string& how) {
   if (!may_dump(how)) return;
-  begin_panic(how);
+  begin_panic(how, true);
   panic_.interrupt_timer =
       ports_.scheduler.at(ports_.scheduler.now() + interrupt_limit, in_this_boot([this] {
                             panic_.interrupt_timer = {};
@@ -105,12 +112,12 @@ void Supervisor::engine_hangs(const std::string& how) {
 }
 
 // First of all what ends the clients' pause: notice and state, leases, addresses.
-void Supervisor::begin_panic(const std::string& how) {
+void Supervisor::begin_panic(const std::string& how, bool dumped) {
   panic_.under_way = true;
   panic_.how = how;
   watchdog_.ended();
   addresses_.withdraw_all();
-  feed(ha::EngineEnded{false, how, true});
+  feed(ha::EngineEnded{false, how, dumped});
   engine_report_ = {};
   health_.engine_ready = false;
   drop_engine_requests("the engine panicked");

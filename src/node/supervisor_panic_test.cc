@@ -148,6 +148,23 @@ TEST(SupervisorPanic, NorIsItDumpedIfTheConfigurationSaysNo) {
   EXPECT_NE(b.event("node.no_dump").find("coredump.enabled"), std::string::npos);
 }
 
+TEST(SupervisorPanic, NobodyWaitsForTheEndOfALargeEngineButTheNextBoot) {
+  PanicBench b(false);
+  b.come_up_with_partner();
+  b.engine.survives_kill = true;
+  b.engine.panic({6, "signal 6 (Aborted)"});
+  EXPECT_EQ(b.engine.kills, 1u);
+  EXPECT_EQ(b.notices(), 1u);
+  EXPECT_EQ(b.published(), NodeState::panic);
+  EXPECT_EQ(b.lease(PanicBench::red), 0);
+  EXPECT_FALSE(b.kernel.has(red_address));
+  b.run(seconds(2));
+  EXPECT_EQ(b.engine.starts.size(), 1u);
+  b.engine.end("signal 9 (Killed)");
+  EXPECT_TRUE(b.rebooted());
+  EXPECT_EQ(b.notices(), 1u);
+}
+
 TEST(SupervisorPanic, WithoutAPartnerTheRebootComesFirst) {
   PanicBench b;
   b.come_up();
