@@ -13,8 +13,14 @@ SUPERVISOR, ENGINE = 1, 2
 WRITE_EXCLUSIVE_REGISTRANTS_ONLY = 5
 
 
+def is_home(report):
+    """Healthy, and every disk that it had to do without is its own again: tried every second."""
+    return (report and pair_module.is_healthy(report)
+            and not any(identity["absent_disks"] for identity in report["identities"]))
+
+
 def come_home(pair, stage, limit=HOME_LIMIT):
-    """Whoever serves both identities gives back, until both nodes are healthy."""
+    """Whoever serves both identities gives back, until both nodes are home."""
     end = time.monotonic() + limit * pair.scale
     while True:
         reports = {}
@@ -27,13 +33,13 @@ def come_home(pair, stage, limit=HOME_LIMIT):
                 stage.down.add(name)
                 stage.do_start(name)
             reports[name] = node.status()
-        if all(r and pair_module.is_healthy(r) for r in reports.values()):
+        if all(is_home(r) for r in reports.values()):
             return reports
         for name, report in reports.items():
             if report and pair_module.serves_both(report) and report["giveback"]["possible"]:
                 stage.do_order(name, "giveback", pair.nodes[name].partner_name)
         if time.monotonic() > end:
-            raise Unclean(f"not both nodes are healthy within {limit} s of the repair: {reports}")
+            raise Unclean(f"not both nodes are home within {limit} s of the repair: {reports}")
         with pair.events.changed:
             pair.events.changed.wait(0.1)
 
