@@ -1,5 +1,7 @@
 #include "coredump/chunk.h"
 
+#include <zstd.h>
+
 #include "base/crc32c.h"
 #include "disk/areas.h"
 
@@ -15,11 +17,19 @@ bool sizes_fit(const ChunkHeader& h) {
          h.stored_size <= max_stored_size;
 }
 
+constexpr std::uint64_t blocks_of(std::uint64_t size) {
+  return (size + disk::area_block_size - 1) / disk::area_block_size * disk::area_block_size;
+}
+
 }  // namespace
 
 std::uint64_t chunk_size(const ChunkHeader& header) {
-  std::uint64_t size = chunk_header_size + header.stored_size;
-  return (size + disk::area_block_size - 1) / disk::area_block_size * disk::area_block_size;
+  return blocks_of(chunk_header_size + header.stored_size);
+}
+
+std::size_t chunk_bound(std::size_t plain_size) {
+  ASSERT(plain_size <= max_plain_size);
+  return blocks_of(chunk_header_size + ZSTD_COMPRESSBOUND(plain_size));
 }
 
 std::vector<std::byte> encode_chunk_header(const ChunkHeader& h) {

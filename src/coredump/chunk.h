@@ -36,6 +36,8 @@ struct ChunkHeader {
 
 // With header and padding: a multiple of disk::area_block_size.
 std::uint64_t chunk_size(const ChunkHeader& header);
+// The most that a chunk of so many plain bytes takes while it is being made.
+std::size_t chunk_bound(std::size_t plain_size);
 
 // chunk_header_size bytes.
 std::vector<std::byte> encode_chunk_header(const ChunkHeader& header);

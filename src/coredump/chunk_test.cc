@@ -35,28 +35,36 @@ struct Written {
   std::vector<std::size_t> starts;  // of the chunks
 };
 
+// Behind what is in `raw`.
+Status put(ChunkWriter& writer, Buffer& raw, ChunkKind kind, Bytes plain, int effort = 0) {
+  Buffer chunk(chunk_bound(plain.size()));
+  auto size = writer.put(kind, plain, chunk, effort);
+  if (!size) return std::unexpected(size.error());
+  raw.insert(raw.end(), chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(*size));
+  return {};
+}
+void end(ChunkWriter& writer, Buffer& raw) {
+  raw.resize(raw.size() + ChunkWriter::end_size);
+  EXPECT_EQ(writer.end(MutableBytes(raw).last(ChunkWriter::end_size)), ChunkWriter::end_size);
+}
+
 Written write(bool with_end = true) {
   auto writer = *ChunkWriter::make(dump, room);
   Written out;
-  auto put = [&](ChunkKind kind, const Buffer& plain) {
+  auto next = [&](ChunkKind kind, const Buffer& plain) {
     EXPECT_EQ(writer->stored(), out.raw.size());
     out.starts.push_back(out.raw.size());
-    auto blocks = writer->put(kind, plain);
-    ASSERT_TRUE(blocks);
-    out.raw.insert(out.raw.end(), blocks->begin(), blocks->end());
+    ASSERT_TRUE(put(*writer, out.raw, kind, plain));
     if (kind == ChunkKind::core) out.core.insert(out.core.end(), plain.begin(), plain.end());
   };
-  put(ChunkKind::information, noise(300, 3));
-  put(ChunkKind::core, noise(max_plain_size));
-  put(ChunkKind::core, Buffer(max_plain_size));
-  put(ChunkKind::core, noise(1, 4));
-  put(ChunkKind::core, noise(5000, 5));
+  next(ChunkKind::information, noise(300, 3));
+  next(ChunkKind::core, noise(max_plain_size));
+  next(ChunkKind::core, Buffer(max_plain_size));
+  next(ChunkKind::core, noise(1, 4));
+  next(ChunkKind::core, noise(5000, 5));
   EXPECT_EQ(writer->core_done(), out.core.size());
   out.starts.push_back(out.raw.size());
-  if (with_end) {
-    Bytes end = writer->end();
-    out.raw.insert(out.raw.end(), end.begin(), end.end());
-  }
+  if (with_end) end(*writer, out.raw);
   out.starts.push_back(out.raw.size());
   EXPECT_EQ(writer->stored(), out.raw.size());
   return out;
@@ -179,16 +187,14 @@ TEST(RawDump, QuickerIsLargerAndReadsTheSame) {
   Buffer core;
   std::vector<std::size_t> sizes;
   auto writer = *ChunkWriter::make(dump, room);
-  auto append = [](Buffer& to, Bytes bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); };
-  append(raw, *writer->put(ChunkKind::information, text("x")));
+  ASSERT_TRUE(put(*writer, raw, ChunkKind::information, text("x")));
   for (int effort = 0; effort < ChunkWriter::efforts; ++effort) {
-    auto blocks = writer->put(ChunkKind::core, plain, effort);
-    ASSERT_TRUE(blocks);
-    sizes.push_back(blocks->size());
-    append(raw, *blocks);
-    append(core, plain);
+    const auto before = raw.size();
+    ASSERT_TRUE(put(*writer, raw, ChunkKind::core, plain, effort));
+    sizes.push_back(raw.size() - before);
+    core.insert(core.end(), plain.begin(), plain.end());
   }
-  append(raw, writer->end());
+  end(*writer, raw);
   EXPECT_LT(sizes.front(), sizes.back() / 2);
   EXPECT_EQ(read(raw).core, core);
 }
@@ -288,18 +294,12 @@ TEST(RawDump, AFullDiskStillTakesTheEnd) {
   constexpr std::uint64_t small = 64 * 1024;
   auto writer = *ChunkWriter::make(dump, small);
   Buffer raw;
-  auto append = [&](Bytes b) { raw.insert(raw.end(), b.begin(), b.end()); };
-  append(*writer->put(ChunkKind::information, text("x")));
-  Buffer plain = noise(5000);
-  for (;;) {
-    auto blocks = writer->put(ChunkKind::core, plain);
-    if (!blocks) {
-      EXPECT_EQ(blocks.error().code, ErrorCode::no_space);
-      break;
-    }
-    append(*blocks);
-  }
-  append(writer->end());
+  ASSERT_TRUE(put(*writer, raw, ChunkKind::information, text("x")));
+  const Buffer plain = noise(5000);
+  Status room_left;
+  while (room_left) room_left = put(*writer, raw, ChunkKind::core, plain);
+  EXPECT_EQ(room_left.error().code, ErrorCode::no_space);
+  end(*writer, raw);
   EXPECT_EQ(raw.size(), small);
   auto r = read(raw, small);
   EXPECT_EQ(r.phase, ChunkReader::Phase::complete);

@@ -1,10 +1,11 @@
-// Makes the raw dump: bytes in, blocks out, in the order in which they are written one behind the
-// other. Holds one chunk; all memory it needs while dumping is taken when it is made.
+// Makes the chunks of a raw dump, in the order in which they are written one behind the other. All
+// memory it needs while dumping is taken when it is made.
 #pragma once
 
 #include <memory>
 
 #include "coredump/chunk.h"
+#include "disk/areas.h"
 
 namespace duet::coredump {
 
@@ -20,13 +21,15 @@ class ChunkWriter {
   // How hard to compress: from small to quick.
   static constexpr int efforts = 5;
 
-  // The next chunk, of 1..max_plain_size bytes, the first one of kind information. The blocks
-  // belong at offset stored() as it was before, and are valid until the next call. Error: no_space
-  // (the room is used up, but for the end chunk; nothing has changed).
-  // Requires: 0 <= effort < efforts; 0 makes the fewest bytes, the last one takes the least time.
-  Result<Bytes> put(ChunkKind kind, Bytes plain, int effort = 0);
-  // The last one; no call after it.
-  Bytes end();
+  // The next chunk, of 1..max_plain_size bytes, the first one of kind information, at the front of
+  // `out`: how many bytes it takes there. It belongs at offset stored() as it was before. Error:
+  // no_space (the room is used up, but for the end chunk; nothing has changed).
+  // Requires: out.size() >= chunk_bound(plain.size()); 0 <= effort < efforts, where 0 makes the
+  // fewest bytes and the last one takes the least time.
+  Result<std::size_t> put(ChunkKind kind, Bytes plain, MutableBytes out, int effort = 0);
+  // The last one, of end_size bytes; no call after it.
+  std::size_t end(MutableBytes out);
+  static constexpr std::size_t end_size = disk::area_block_size;
 
   std::uint64_t stored() const { return stored_; }        // bytes of the room laid out so far
   std::uint64_t core_done() const { return core_done_; }  // bytes of core in them
@@ -34,12 +37,12 @@ class ChunkWriter {
  private:
   struct Compressor;
   ChunkWriter(DumpName dump, std::uint64_t room, std::unique_ptr<Compressor> compressor);
-  Result<std::size_t> compress(Bytes plain, int effort);  // bytes, behind the chunk's header
-  Bytes lay_out(ChunkHeader header);
+  // To the place behind the chunk's header; the bytes it takes.
+  Result<std::size_t> compress(Bytes plain, MutableBytes chunk, int effort);
+  std::size_t lay_out(ChunkHeader header, MutableBytes out);
   DumpName dump_;
   std::uint64_t room_;
   std::unique_ptr<Compressor> compressor_;
-  std::vector<std::byte> blocks_;
   std::uint32_t index_ = 0;
   std::uint64_t stored_ = 0;
   std::uint64_t core_done_ = 0;

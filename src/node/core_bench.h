@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "coredump/chunk_writer.h"
+#include "coredump/dump_writer.h"
 #include "coredump/header.h"
 #include "coredump/information.h"
 #include "disk/areas.h"
@@ -116,29 +116,20 @@ class CoreBench : public FileBench {
   // Returns the offsets of the chunks on the disk.
   std::vector<std::uint64_t> put_dump(const Dump& dump) {
     auto h = header_of(dump);
-    auto writer = *coredump::ChunkWriter::make({dump.boot, h.epoch}, h.room);
+    auto writer = *coredump::DumpWriter::make(
+        information(dump), h.room, dump.core.size(), coredump::read_from(dump.core),
+        {.chunk = coredump::max_plain_size, .size = 1, .chunks = 1});
     std::vector<std::uint64_t> offsets;
-    auto poke = [&](Bytes bytes, std::uint64_t at) {
-      offsets.push_back(disk::data_offset + at);
-      shelf.media[dump.disk]->poke(offsets.back(), bytes);
-    };
-    auto put = [&](coredump::ChunkKind kind, Bytes plain) {
-      const auto at = writer->stored();
-      auto blocks = writer->put(kind, plain);
-      ASSERT_TRUE(blocks) << blocks.error().message;
-      poke(*blocks, at);
-    };
-    put(coredump::ChunkKind::information, coredump::encode_information(information(dump)));
-    for (Bytes rest = dump.core; !rest.empty();) {
-      const auto size = std::min(rest.size(), coredump::max_plain_size);
-      put(coredump::ChunkKind::core, rest.first(size));
-      rest = rest.subspan(size);
+    for (bool last = false; !last;) {
+      const auto piece = *writer->next(0);
+      last = piece.last;
+      h.core_done = piece.core_done;
+      h.core_total = piece.core_total;
+      if (last && !dump.end) break;
+      offsets.push_back(disk::data_offset + h.stored);
+      shelf.media[dump.disk]->poke(offsets.back(), piece.blocks.bytes);
+      h.stored += piece.blocks.bytes.size();
     }
-    h.core_done = writer->core_done();
-    h.core_total = dump.core.size();
-    const auto at = writer->stored();
-    if (dump.end) poke(writer->end(), at);
-    h.stored = writer->stored();
     put_header(dump.disk, h);
     return offsets;
   }

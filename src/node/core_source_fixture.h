@@ -7,9 +7,7 @@
 #include <vector>
 
 #include "coredump/chunk_reader.h"
-#include "coredump/chunk_writer.h"
-#include "coredump/information.h"
-#include "ports/core_source.h"
+#include "coredump/dump_writer.h"
 #include "simulation/fake_disk.h"
 #include "simulation/random.h"
 
@@ -36,13 +34,21 @@ class FakeCoreSource final : public ports::CoreSource {
   void begin(Dump order) override {
     ++begun;
     dump = order;
-    writer_ = std::move(*coredump::ChunkWriter::make({order.boot_nonce, order.epoch}, order.room));
-    told_ = false;
+    coredump::Information said;
+    said.node = order.node;
+    said.epoch = order.epoch;
+    said.boot_nonce = order.boot_nonce;
+    said.log_written = order.log_written;
+    said.log_freed = order.log_freed;
+    said.reason = order.reason;
+    writer_ = std::move(
+        *coredump::DumpWriter::make(said, order.room, memory.size(), coredump::read_from(memory),
+                                    {.chunk = coredump::max_plain_size, .size = 1, .chunks = 1}));
   }
   void next(ports::Done<Piece> done) override {
     scheduler_.at(scheduler_.now() + piece_time, [this, done = std::move(done)]() mutable {
       if (broken) return done(std::unexpected(*broken));
-      done(piece());
+      done(writer_->next(0));
     });
   }
 
@@ -53,41 +59,8 @@ class FakeCoreSource final : public ports::CoreSource {
     for (auto& b : out) b = static_cast<std::byte>(random.below(256));
     return out;
   }
-  Result<Piece> piece() {
-    Piece p;
-    p.core_total = memory.size();
-    if (writer_->core_done() == memory.size()) {
-      auto blocks = writer_->end();
-      p.blocks.assign(blocks.begin(), blocks.end());
-      p.last = true;
-    } else {
-      auto plain = Bytes(memory).subspan(writer_->core_done());
-      plain = plain.first(std::min(plain.size(), coredump::max_plain_size));
-      std::vector<std::byte> information;
-      auto kind = coredump::ChunkKind::core;
-      if (!std::exchange(told_, true)) {
-        coredump::Information said;
-        said.node = dump->node;
-        said.epoch = dump->epoch;
-        said.boot_nonce = dump->boot_nonce;
-        said.log_written = dump->log_written;
-        said.log_freed = dump->log_freed;
-        said.reason = dump->reason;
-        information = coredump::encode_information(said);
-        plain = information;
-        kind = coredump::ChunkKind::information;
-      }
-      auto blocks = writer_->put(kind, plain);
-      if (!blocks) return std::unexpected(blocks.error());
-      p.blocks.assign(blocks->begin(), blocks->end());
-    }
-    p.core_done = writer_->core_done();
-    return p;
-  }
-
   ports::Scheduler& scheduler_;
-  std::unique_ptr<coredump::ChunkWriter> writer_;
-  bool told_ = false;
+  std::unique_ptr<coredump::DumpWriter> writer_;
   std::vector<ports::Done<void>> held_;
 };
 

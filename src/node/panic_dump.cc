@@ -241,15 +241,15 @@ void PanicDump::pull() {
 }
 
 void PanicDump::write(ports::CoreSource::Piece piece) {
-  auto blocks = std::make_shared<std::vector<std::byte>>(std::move(piece.blocks));
-  ASSERT(blocks->size() <= header_.room - laid_out_);
+  const auto size = piece.blocks.bytes.size();
+  ASSERT(size <= header_.room - laid_out_);
   auto offset = disk::data_offset + laid_out_;
-  laid_out_ += blocks->size();
+  laid_out_ += size;
   writes_.push_back({laid_out_, piece.core_done, false});
   pulled_last_ = piece.last;
   core_total_ = piece.core_total;
-  disk_->write(offset, {Slice{std::shared_ptr<const std::byte[]>(blocks, blocks->data()), *blocks}},
-               false, guarded([this, end = laid_out_](Result<void> r) { written(end, r); }));
+  disk_->write(offset, {std::move(piece.blocks)}, false,
+               guarded([this, end = laid_out_](Result<void> r) { written(end, r); }));
 }
 
 void PanicDump::written(std::uint64_t end, const Result<void>& result) {

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -37,6 +38,18 @@ void on_fatal(int signal) {
 [[gnu::noinline]] void function_with_null_dereference() {
   *nowhere = 1;
   sink = 1;
+}
+// 64 MiB that no compression makes smaller.
+[[gnu::noinline]] void function_with_much_memory() {
+  constexpr std::size_t words = 8 << 20;
+  auto* memory = static_cast<std::uint64_t*>(std::malloc(words * sizeof(std::uint64_t)));
+  std::uint64_t seed = 1;
+  for (std::size_t i = 0; memory != nullptr && i < words; ++i) {
+    seed = seed * 6364136223846793005U + 1442695040888963407U;
+    memory[i] = seed ^ seed >> 33;
+  }
+  on_fatal(0);
+  std::free(memory);
 }
 [[gnu::noinline]] void function_that_aborts() {
   std::abort();
@@ -92,6 +105,7 @@ int main(int count, char** arguments) {
   if (pthread_create(&waiting, nullptr, thread_that_waits, nullptr) != 0) return 2;
   pthread_barrier_wait(&all_run);
   std::string_view how = arguments[1];
+  if (how == "large") function_with_much_memory();
   if (how == "null") function_with_null_dereference();
   if (how == "overflow") function_that_never_returns(0);
   if (how == "hang") function_that_hangs();

@@ -110,17 +110,19 @@ void EngineCore::run() {
   loop_.post_from_any_thread([this, alive = alive_, stopped] {
     if (*alive) std::exchange(stop_done_, nullptr)(stopped);
   });
+  Duration waited{};  // because so much was ready
   while (state_ != State::leaving) {
     bool work = state_ == State::streaming && !finished_ && ready_.size() < max_ahead;
     if (!work) {
-      if (ready_.size() == max_ahead) effort_ = std::max(effort_ - 1, 0);
+      const bool full = ready_.size() == max_ahead;
+      const Instant since = loop_.now();
       changed_.wait(lock);
+      if (full) waited += loop_.now() - since;
       continue;
     }
-    // A disk that waits for us gets more, to write; one that does not gets less.
-    if (ready_.empty()) effort_ = std::min(effort_ + 1, coredump::ChunkWriter::efforts - 1);
+    const auto ahead = ready_.size();
     lock.unlock();
-    auto piece = produce();
+    auto piece = produce(std::exchange(waited, {}), ahead);
     lock.lock();
     finished_ = !piece || piece->last;
     ready_.push_back(std::move(piece));
@@ -198,7 +200,7 @@ std::vector<std::string> EngineCore::stack() const {
   return frames;
 }
 
-Result<Bytes> EngineCore::information() {
+coredump::Information EngineCore::information() const {
   coredump::Information said;
   said.node = dump_->node;
   said.signal = static_cast<std::uint32_t>(std::max(0, report_.signal));
@@ -213,53 +215,33 @@ Result<Bytes> EngineCore::information() {
   said.reason = dump_->reason;
   said.thread_name = thread_name(pid_, report_.thread);
   said.stack = stack();
-  auto encoded = coredump::encode_information(said);
-  return writer_->put(coredump::ChunkKind::information, encoded);
+  return said;
 }
 
-Result<ports::CoreSource::Piece> EngineCore::produce() {
+Result<ports::CoreSource::Piece> EngineCore::produce(Duration waited, std::size_t ahead) {
   if (!writer_) {
-    auto writer = coredump::ChunkWriter::make({dump_->boot_nonce, dump_->epoch}, dump_->room);
-    if (!writer) return std::unexpected(writer.error());
-    writer_ = std::move(*writer);
     stream_.emplace(coredump::lay_out_core(image_, dump_->cache),
                     [this](std::uint64_t address, MutableBytes out) {
                       return process_->read_memory(address, out);
                     });
-    plain_.resize(coredump::max_plain_size);
+    auto writer =
+        coredump::DumpWriter::make(information(), dump_->room, stream_->total(),
+                                   [this](MutableBytes out) { return stream_->next(out); });
+    if (!writer) return std::unexpected(writer.error());
+    writer_ = std::move(*writer);
   }
   if (has_ended()) return fail(ErrorCode::not_found, "the engine has ended");
-  Piece piece;
-  piece.core_total = stream_->total();
-  piece.blocks.reserve(piece_size + coredump::max_stored_size);
-  for (int chunks = 0; chunks < max_chunks && piece.blocks.size() < piece_size && !piece.last;
-       ++chunks) {
-    auto blocks = next_chunk(piece.last);
-    if (!blocks && chunks == 0) return std::unexpected(blocks.error());
-    if (!blocks) break;  // it fails again: after what came before
-    piece.blocks.insert(piece.blocks.end(), blocks->begin(), blocks->end());
-  }
-  piece.core_done = writer_->core_done();
+  const Instant begun = loop_.now();
+  const auto core_before = core_done_;
+  auto piece = writer_->next(effort_.value());
+  if (!piece) return piece;
+  core_done_ = piece->core_done;
+  effort_.on_piece({.waited = waited,
+                    .made = loop_.now() - begun,
+                    .ahead = ahead,
+                    .plain = core_done_ - core_before,
+                    .stored = piece->blocks.bytes.size()});
   return piece;
-}
-
-Result<Bytes> EngineCore::next_chunk(bool& last) {
-  if (failed_) return std::unexpected(*failed_);
-  // Where there is little room, small comes before quick.
-  const std::uint64_t left = stream_->total() - stream_->done();
-  const bool roomy = dump_->room - writer_->stored() > left + left / 64;
-  Result<Bytes> blocks = Bytes{};
-  if (!std::exchange(told_, true)) {
-    blocks = information();
-  } else if (auto size = stream_->next(plain_); size > 0) {
-    blocks =
-        writer_->put(coredump::ChunkKind::core, Bytes(plain_).first(size), roomy ? effort_ : 0);
-  } else {
-    blocks = writer_->end();
-    last = true;
-  }
-  if (!blocks) failed_ = blocks.error();
-  return blocks;
 }
 
 }  // namespace duet::platform

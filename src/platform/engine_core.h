@@ -12,9 +12,9 @@
 #include <optional>
 #include <thread>
 
-#include "coredump/chunk_writer.h"
 #include "coredump/core_layout.h"
-#include "coredump/information.h"
+#include "coredump/dump_writer.h"
+#include "coredump/effort.h"
 #include "platform/crash_report.h"
 #include "platform/event_loop.h"
 #include "platform/traced_process.h"
@@ -27,9 +27,6 @@ class EngineCore final : public ports::CoreSource {
   static constexpr Duration stop_limit = seconds(1);
   static constexpr Duration end_limit = seconds(1);
   static constexpr std::size_t max_ahead = 4;  // pieces
-  // A piece has several chunks, up to about so much: disks like few large writes.
-  static constexpr std::size_t piece_size = 1024 * 1024;  // bytes
-  static constexpr int max_chunks = 16;                   // so that progress shows
 
   // `pid`: a child of ours.
   EngineCore(EventLoop& loop, pid_t pid) : loop_(loop), pid_(pid) {}
@@ -51,9 +48,9 @@ class EngineCore final : public ports::CoreSource {
 
   void run();
   Result<void> stop_threads();
-  Result<Piece> produce();
-  Result<Bytes> next_chunk(bool& last);
-  Result<Bytes> information();
+  // `waited`, because of the pieces that were `ahead`.
+  Result<Piece> produce(Duration waited, std::size_t ahead);
+  coredump::Information information() const;
   bool has_ended() const;
   void deliver();
   std::vector<std::string> stack() const;
@@ -78,12 +75,10 @@ class EngineCore final : public ports::CoreSource {
   std::unique_ptr<TracedProcess> process_;
   coredump::ProcessImage image_;
   std::string program_;  // path
-  std::unique_ptr<coredump::ChunkWriter> writer_;
   std::optional<coredump::CoreStream> stream_;
-  std::vector<std::byte> plain_;
-  bool told_ = false;
-  std::optional<Error> failed_;
-  int effort_ = 0;  // to compress
+  std::unique_ptr<coredump::DumpWriter> writer_;
+  coredump::Effort effort_;
+  std::uint64_t core_done_ = 0;
 };
 
 }  // namespace duet::platform

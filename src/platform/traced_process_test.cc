@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "coredump/chunk_reader.h"
-#include "coredump/chunk_writer.h"
 #include "coredump/core_layout.h"
+#include "coredump/dump_writer.h"
 #include "platform/crash_fixture.h"
 
 namespace duet::platform {
@@ -31,17 +31,20 @@ Buffer core_of(const Crash& crash, bool everything = false) {
   coredump::CoreStream stream(
       coredump::lay_out_core(*image, everything),
       [&](std::uint64_t at, MutableBytes out) { return (*process)->read_memory(at, out); });
-  auto writer = *coredump::ChunkWriter::make(dump, room);
+  coredump::Information information;
+  information.boot_nonce = dump.boot_nonce;
+  information.epoch = dump.epoch;
+  auto writer = *coredump::DumpWriter::make(information, room, stream.total(),
+                                            [&](MutableBytes out) { return stream.next(out); });
   Buffer raw;
   auto append = [](Buffer& to, Bytes bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); };
-  append(raw, *writer->put(coredump::ChunkKind::information, std::as_bytes(std::span("test"))));
-  Buffer plain(coredump::max_plain_size);
-  for (int effort = 0; std::size_t n = stream.next(plain);
+  for (int effort = 0, last = 0; last == 0;
        effort = (effort + 1) % coredump::ChunkWriter::efforts) {
-    append(raw, *writer->put(coredump::ChunkKind::core, Bytes(plain).first(n), effort));
+    auto piece = *writer->next(effort);
+    append(raw, piece.blocks.bytes);
+    last = piece.last ? 1 : 0;
   }
   EXPECT_EQ(stream.done(), stream.total());
-  append(raw, writer->end());
 
   auto reader = *coredump::ChunkReader::make(dump, room);
   Buffer core;
@@ -133,10 +136,12 @@ TEST(TracedProcess, OneThatEndsMeanwhileReadsAsNothing) {
   ASSERT_TRUE(process);
   auto image = (*process)->image(crash.failure);
   ASSERT_TRUE(image);
+  Buffer out(4096);
+  EXPECT_GT((*process)->read_memory(image->threads.front().stack_pointer, out), 0U);
+  EXPECT_EQ((*process)->read_memory(0, out), 0U);
   (*process)->end(seconds(10));
   siginfo_t ended{};
   ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(crash.pid()), &ended, WEXITED | WNOWAIT), 0);
-  Buffer out(4096);
   EXPECT_EQ((*process)->read_memory(image->threads.front().stack_pointer, out), 0U);
   EXPECT_EQ((*process)->image(crash.failure).error().code, ErrorCode::not_found);
   EXPECT_EQ(TracedProcess::stop(crash.pid(), seconds(1)).error().code, ErrorCode::not_found);

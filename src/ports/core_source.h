@@ -4,8 +4,8 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "base/bytes.h"
 #include "base/ids.h"
 #include "ports/scheduler.h"
 
@@ -26,8 +26,8 @@ class CoreSource {
     std::uint64_t room = 0;  // bytes
   };
   struct Piece {
-    std::vector<std::byte> blocks;  // right behind those of the piece before
-    std::uint64_t core_done = 0;    // bytes of core up to here
+    Slice blocks;                 // right behind those of the piece before
+    std::uint64_t core_done = 0;  // bytes of core up to here
     std::uint64_t core_total = 0;
     bool last = false;  // the end chunk
   };

@@ -124,8 +124,10 @@ struct DumpTest : CheckersTest {
   }
   std::vector<std::byte> chunk() {
     auto writer = coredump::ChunkWriter::make({BootNonce(1), Epoch(1)}, coredump::min_room);
-    const Bytes blocks = (*writer)->put(coredump::ChunkKind::information, block("any")).value();
-    return {blocks.begin(), blocks.end()};
+    const auto any = block("any");
+    std::vector<std::byte> blocks(coredump::chunk_bound(any.size()));
+    blocks.resize((*writer)->put(coredump::ChunkKind::information, any, blocks).value());
+    return blocks;
   }
   void put(std::size_t i, std::uint64_t offset, Bytes bytes) {
     disk(i).poke(offset, bytes);

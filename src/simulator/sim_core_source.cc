@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/assert.h"
-#include "coredump/information.h"
 #include "simulator/durations.h"
 
 namespace duet::simulator {
@@ -55,14 +54,20 @@ void SimCoreSource::stop(ports::Done<void> done) {
 }
 
 void SimCoreSource::begin(Dump dump) {
-  dump_ = std::move(dump);
-  memory_->node = dump_.node;
-  memory_->boot = dump_.boot_nonce;
-  memory_->epoch = dump_.epoch;
+  memory_->node = dump.node;
+  memory_->boot = dump.boot_nonce;
+  memory_->epoch = dump.epoch;
   fill();
   piece_time_ = log_uniform(random_, piece_min, piece_max);
   if (on_begin) on_begin(memory_);
-  auto made = coredump::ChunkWriter::make({dump_.boot_nonce, dump_.epoch}, dump_.room);
+  coredump::Information said;
+  said.node = dump.node;
+  said.epoch = dump.epoch;
+  said.boot_nonce = dump.boot_nonce;
+  said.reason = dump.reason;
+  auto made = coredump::DumpWriter::make(said, dump.room, memory_->bytes.size(),
+                                         coredump::read_from(memory_->bytes),
+                                         {.chunk = piece_size_, .size = 1, .chunks = 1});
   ASSERT(made.has_value());
   writer_ = std::move(*made);
 }
@@ -70,39 +75,8 @@ void SimCoreSource::begin(Dump dump) {
 void SimCoreSource::next(ports::Done<Piece> done) {
   later(piece_time_,
         [this, done = std::make_shared<ports::Done<Piece>>(std::move(done))](const Status& alive) {
-          (*done)(alive ? piece() : Result<Piece>(std::unexpected(alive.error())));
+          (*done)(alive ? writer_->next(0) : Result<Piece>(std::unexpected(alive.error())));
         });
-}
-
-Result<ports::CoreSource::Piece> SimCoreSource::piece() {
-  const auto& bytes = memory_->bytes;
-  Piece p;
-  p.core_total = bytes.size();
-  if (writer_->core_done() == bytes.size()) {
-    const Bytes blocks = writer_->end();
-    p.blocks.assign(blocks.begin(), blocks.end());
-    p.last = true;
-  } else {
-    auto kind = coredump::ChunkKind::core;
-    auto plain = Bytes(bytes).subspan(writer_->core_done());
-    plain = plain.first(std::min(plain.size(), piece_size_));
-    std::vector<std::byte> information;
-    if (!std::exchange(told_, true)) {
-      coredump::Information said;
-      said.node = dump_.node;
-      said.epoch = dump_.epoch;
-      said.boot_nonce = dump_.boot_nonce;
-      said.reason = dump_.reason;
-      information = coredump::encode_information(said);
-      plain = information;
-      kind = coredump::ChunkKind::information;
-    }
-    auto blocks = writer_->put(kind, plain);
-    if (!blocks) return std::unexpected(blocks.error());
-    p.blocks.assign(blocks->begin(), blocks->end());
-  }
-  p.core_done = writer_->core_done();
-  return p;
 }
 
 }  // namespace duet::simulator

@@ -5,8 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "coredump/chunk_writer.h"
-#include "ports/core_source.h"
+#include "coredump/dump_writer.h"
 #include "simulator/sim_scheduler.h"
 
 namespace duet::simulator {
@@ -47,17 +46,14 @@ class SimCoreSource final : public ports::CoreSource {
  private:
   void fill();
   void later(Duration time, std::function<void(const Status& alive)> then);
-  Result<Piece> piece();
 
   Process& supervisor_;
   Random random_;
   std::shared_ptr<DumpedMemory> memory_ = std::make_shared<DumpedMemory>();
   std::size_t piece_size_ = piece_size;
-  Duration stop_time_{}, piece_time_{};
+  Duration piece_time_{};
   bool stopped_ = false, ended_ = false;
-  Dump dump_;
-  std::unique_ptr<coredump::ChunkWriter> writer_;
-  bool told_ = false;
+  std::unique_ptr<coredump::DumpWriter> writer_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
