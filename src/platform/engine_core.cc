@@ -94,15 +94,6 @@ void EngineCore::deliver() {
 
 // ---- the thread ----
 
-bool EngineCore::has_ended() const {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid_));
-  std::string stat;
-  std::getline(file, stat);
-  auto name_end = stat.rfind(')');
-  auto state = name_end == std::string::npos ? "" : stat.substr(name_end);
-  return state.empty() || state.starts_with(") Z") || state.starts_with(") X");
-}
-
 void EngineCore::run() {
   auto stopped = stop_threads();
   std::unique_lock lock(mutex_);
@@ -230,10 +221,10 @@ Result<ports::CoreSource::Piece> EngineCore::produce(Duration waited, std::size_
     if (!writer) return std::unexpected(writer.error());
     writer_ = std::move(*writer);
   }
-  if (has_ended()) return fail(ErrorCode::not_found, "the engine has ended");
   const Instant begun = loop_.now();
   const auto core_before = core_done_;
   auto piece = writer_->next(effort_.value());
+  if (process_->memory_gone()) return fail(ErrorCode::not_found, "the engine has ended");
   if (!piece) return piece;
   core_done_ = piece->core_done;
   effort_.on_piece({.waited = waited,

@@ -51,7 +51,6 @@ class EngineCore final : public ports::CoreSource {
   // `waited`, because of the pieces that were `ahead`.
   Result<Piece> produce(Duration waited, std::size_t ahead);
   coredump::Information information() const;
-  bool has_ended() const;
   void deliver();
   std::vector<std::string> stack() const;
 

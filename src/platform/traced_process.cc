@@ -216,7 +216,7 @@ std::optional<coredump::Thread> TracedProcess::thread(pid_t id) const {
   return out;
 }
 
-Result<coredump::ProcessImage> TracedProcess::image(const Failure& failure) const {
+Result<coredump::ProcessImage> TracedProcess::image(const Failure& failure) {
   coredump::ProcessImage out;
   for (const Task& task : tasks_) {
     if (!task.stopped) continue;
@@ -254,8 +254,15 @@ Result<coredump::ProcessImage> TracedProcess::image(const Failure& failure) cons
   return out;
 }
 
-std::size_t TracedProcess::read_memory(std::uint64_t address, std::span<std::byte> out) const {
-  ssize_t n = ::pread(memory_.get(), out.data(), out.size(), static_cast<off_t>(address));
+std::size_t TracedProcess::read_memory(std::uint64_t address, std::span<std::byte> out) {
+  const iovec to{out.data(), out.size()};
+  const iovec from{reinterpret_cast<void*>(address), out.size()};
+  ssize_t n = ::process_vm_readv(pid_, &to, 1, &from, 1, 0);
+  // The file copies twice, but also reads what the process itself may not; 0: no memory is left.
+  if (n <= 0) {
+    n = ::pread(memory_.get(), out.data(), out.size(), static_cast<off_t>(address));
+    memory_gone_ = memory_gone_ || n == 0;
+  }
   return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 

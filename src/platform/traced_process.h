@@ -35,9 +35,12 @@ class TracedProcess {
 
   // Threads with their registers, the failing one first. Error: not_found (the process has ended,
   // or no thread has stopped).
-  Result<coredump::ProcessImage> image(const Failure& failure) const;
+  Result<coredump::ProcessImage> image(const Failure& failure);
   // As CoreStream::ReadMemory wants it.
-  std::size_t read_memory(std::uint64_t address, std::span<std::byte> out) const;
+  std::size_t read_memory(std::uint64_t address, std::span<std::byte> out);
+  // A read found no memory any more: the process has ended, and what was asked for since is not
+  // what it held. True from before the end is seen anywhere else, as freeing memory takes long.
+  bool memory_gone() const { return memory_gone_; }
 
   // Kills the process, a child of ours, and takes leave of its threads: its end is seen only then.
   // The child itself is left for its parent to wait for. A thread that hangs in the kernel outlives
@@ -60,6 +63,7 @@ class TracedProcess {
   std::optional<coredump::Thread> thread(pid_t id) const;
   pid_t pid_;
   Descriptor memory_;
+  bool memory_gone_ = false;
   std::vector<Task> tasks_;
 };
 

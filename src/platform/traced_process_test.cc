@@ -139,10 +139,12 @@ TEST(TracedProcess, OneThatEndsMeanwhileReadsAsNothing) {
   Buffer out(4096);
   EXPECT_GT((*process)->read_memory(image->threads.front().stack_pointer, out), 0U);
   EXPECT_EQ((*process)->read_memory(0, out), 0U);
+  EXPECT_FALSE((*process)->memory_gone());
   (*process)->end(seconds(10));
   siginfo_t ended{};
   ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(crash.pid()), &ended, WEXITED | WNOWAIT), 0);
   EXPECT_EQ((*process)->read_memory(image->threads.front().stack_pointer, out), 0U);
+  EXPECT_TRUE((*process)->memory_gone());
   EXPECT_EQ((*process)->image(crash.failure).error().code, ErrorCode::not_found);
   EXPECT_EQ(TracedProcess::stop(crash.pid(), seconds(1)).error().code, ErrorCode::not_found);
 }
