@@ -45,7 +45,7 @@ struct Header {
   Epoch epoch;               // >= 1
   BootNonce boot_nonce;      // >= 1
   std::uint64_t room = 0;    // bytes for the raw dump from disk::data_offset on
-  std::uint64_t stored = 0;  // bytes of it that are durable
+  std::uint64_t stored = 0;  // bytes of it that the disk has taken
   std::uint64_t core_done = 0;
   std::uint64_t core_total = 0;  // 0: not known yet
   milliseconds elapsed{0};       // since the attribute became active, by the writer's clock

@@ -274,7 +274,8 @@ void PanicDump::beat() {
   beat_timer_ = scheduler_.at(scheduler_.now() + header_interval, guarded([this] { beat(); }));
   if (header_busy_ || phase_ != Phase::streaming) return;
   header_busy_ = true;
-  flush_and_write_header([this](const Result<void>& r) {
+  note_progress();
+  write_header([this](const Result<void>& r) {
     header_busy_ = false;
     if (!r) return disk_failed(r.error());
     on_change_();
@@ -282,17 +283,10 @@ void PanicDump::beat() {
   });
 }
 
-// Says only of what is durable that it is stored.
-void PanicDump::flush_and_write_header(std::function<void(Result<void>)> done,
-                                       std::shared_ptr<bool> first_copy) {
-  disk_->flush(guarded([this, done = std::move(done), first_copy = std::move(first_copy),
-                        stored = stored_, core = core_done_](Result<void> r) {
-    if (!r) return done(std::move(r));
-    header_.stored = stored;
-    header_.core_done = core;
-    header_.core_total = core_total_;
-    write_header(done, first_copy);
-  }));
+void PanicDump::note_progress() {
+  header_.stored = stored_;
+  header_.core_done = core_done_;
+  header_.core_total = core_total_;
 }
 
 // ---- the end ----
@@ -327,12 +321,16 @@ void PanicDump::close_if_quiet() {
   header_busy_ = true;
   header_.attribute = closing_.attribute;
   header_.abort_reason = closing_.reason;
-  flush_and_write_header(
-      [this](const Result<void>& r) {
-        if (!r) return disk_failed(r.error());
-        closed();
-      },
-      last_word_);
+  note_progress();
+  disk_->flush(guarded([this](const Result<void>& flushed) {
+    if (!flushed) return disk_failed(flushed.error());
+    write_header(
+        [this](const Result<void>& r) {
+          if (!r) return disk_failed(r.error());
+          closed();
+        },
+        last_word_);
+  }));
 }
 
 // One durable copy of the last header is enough: the partner may take the disk as soon as it sees

@@ -94,8 +94,7 @@ class PanicDump {
   void beat();
   void write_header(std::function<void(Result<void>)> done,
                     std::shared_ptr<bool> first_copy = nullptr);
-  void flush_and_write_header(std::function<void(Result<void>)> done,
-                              std::shared_ptr<bool> first_copy = {});
+  void note_progress();
   void disk_failed(const Error& error);
   void close(coredump::Attribute attribute, coredump::AbortReason reason, std::string why);
   void close_if_quiet();
