@@ -44,6 +44,8 @@ UndumpedMemory::UndumpedMemory(std::size_t range) {
   }
   if (base_ == nullptr) throw std::bad_alloc();
   ASSERT(::madvise(base_, range_, MADV_DONTDUMP) == 0);
+  // A wish: large pages are found, read by a dump and freed at the end several times faster.
+  (void)::madvise(base_, range_, MADV_HUGEPAGE);
   if (::mprotect(base_, growth, PROT_READ | PROT_WRITE) != 0) {
     ::munmap(base_, range_);
     throw std::bad_alloc();
