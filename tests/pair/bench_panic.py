@@ -8,7 +8,8 @@ pause        longest gap between completions, from the panic until blue serves, 
 serial       how long it would be if the takeover waited for the dump: pause without + time of the dump, by sum
 rate ratio   stored bytes of the dump by its time, from `active` to the last header, over the same number of
              them written by the same disk adapter to a disk of the same kind (file of a shelf on the same file
-             system, fdatasync at the end), 2 writes of 1 MiB in flight, right after the dump
+             system, fdatasync at the end), 2 writes of 1 MiB in flight, right after the dump; both files were
+             written once before
 
 --quick: a cache of 256 MiB instead of 8 GiB, fewer rounds.
 """
@@ -16,6 +17,7 @@ rate ratio   stored bytes of the dump by its time, from `active` to the last hea
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -36,13 +38,26 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def shelf_disk(pair):
+def shelf_disk(pair, size, written):
     """One more shelf, with one disk, for what is written beside the dump."""
     shelf = pair_module.Shelf(pair, "beside", 4)
     shelf.DISKS = 1
     shelf.OPTIONS = pair.shelves["red"].OPTIONS
+    write_front(shelf.disk_file(0), written, size)
     shelf.start()
     return shelf
+
+
+def write_front(image, mib, size):
+    """A disk's image whose front has its place on the file system: a disk does not look for one when written."""
+    image.parent.mkdir(exist_ok=True)
+    with open(image, "wb") as f:
+        for _ in range(mib):
+            f.write(bytes(MiB))
+        f.flush()
+        os.fdatasync(f.fileno())
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        f.truncate(size * MiB)
 
 
 def marked_bytes(pid):
@@ -69,11 +84,13 @@ class Bench:
         with pair_module.Pair(overrides=overrides) as pair, contextlib.ExitStack() as stack:
             for shelf in pair.shelves.values():
                 shelf.OPTIONS = ("--sync", "--wce")
-            disk = f"{self.cache_mib * 5 // 4 + 1024}M"
+            size = self.cache_mib * 5 // 4 + 1024
+            disk, written = f"{size}M", self.cache_mib * 3 // 4 + 256
+            write_front(pair.shelves["red"].disk_file(panics.DUMP_DISK), written, size)
             panics.bring_up(pair, disk, disk, self.red_config("without"))
             filler = pair.create_lun("red", "filler", f"{self.cache_mib * 21 // 20}MiB")
             self.read(pair, filler, 0.1, "--fill-half-random")
-            beside = shelf_disk(pair)
+            beside = shelf_disk(pair, size, written)
             load = stack.enter_context(load_module.Load(pair, [pair.create_lun("red", "load", "64MiB")]))
             modes = [mode for _ in range(self.rounds) for mode in MODES]
             for mode, following in zip(modes, [*modes[1:], "without"]):
