@@ -8,7 +8,7 @@ namespace duet::coredump {
 void Effort::on_piece(const Piece& piece) {
   pause_ = std::max(0, pause_ - 1);
   // What was begun right after a change came too late to be its fault.
-  if (piece.ahead == 0 && pieces_ > 0) return change(1);
+  if (piece.hungry && pieces_ > 0) return change(1);
   ++pieces_;
   waited_ += piece.waited;
   made_ += piece.made;

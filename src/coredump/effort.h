@@ -3,8 +3,6 @@
 // processor time that the disk's driver may need: nothing is spent where bytes do not become fewer.
 #pragma once
 
-#include <array>
-
 #include "base/time.h"
 #include "coredump/chunk_writer.h"
 
@@ -17,9 +15,9 @@ class Effort {
   static constexpr double pays = 0.9;  // of the bytes that the next easier effort leaves
 
   struct Piece {
-    Duration waited{};      // before it was begun, because enough pieces were ready
-    Duration made{};        // how long it took
-    std::size_t ahead = 0;  // pieces that were ready when it was begun; 0: the disk may have waited
+    Duration waited{};    // before it was begun, because enough pieces were ready
+    Duration made{};      // how long it took
+    bool hungry = false;  // before it was begun the disk was ready for a piece, and there was none
     std::uint64_t plain = 0, stored = 0;  // bytes
   };
 

@@ -9,12 +9,11 @@ constexpr int quickest = ChunkWriter::efforts - 1;
 constexpr Duration ms = milliseconds(1);
 constexpr std::uint64_t MiB = 1024 * 1024;
 
-// A disk that keeps us waiting, or has just so much to do as we give it.
+// A disk that keeps us waiting, or has just so much to do as we give it, or waits for us.
 constexpr Effort::Piece slow{
-    .waited = 10 * ms, .made = 2 * ms, .ahead = 3, .plain = 0, .stored = MiB};
-constexpr Effort::Piece busy{.waited = ms, .made = ms, .ahead = 3, .plain = 0, .stored = MiB};
-// One that may have waited for us.
-constexpr Effort::Piece hungry{.waited = {}, .made = ms, .ahead = 0, .plain = 0, .stored = MiB};
+    .waited = 10 * ms, .made = 2 * ms, .hungry = false, .plain = 0, .stored = MiB};
+constexpr Effort::Piece busy{.waited = ms, .made = ms, .hungry = false, .plain = 0, .stored = MiB};
+constexpr Effort::Piece hungry{.waited = {}, .made = ms, .hungry = true, .plain = 0, .stored = MiB};
 
 class EffortTest : public testing::Test {
  protected:
@@ -51,7 +50,7 @@ TEST_F(EffortTest, WithoutTimeToLoseItStays) {
   EXPECT_EQ(effort.value(), quickest);
 }
 
-TEST_F(EffortTest, ADiskThatMayHaveWaitedIsGivenMoreAtOnce) {
+TEST_F(EffortTest, ADiskThatWaitedIsGivenMoreAtOnce) {
   pieces(2 * Effort::span, slow);
   ASSERT_EQ(effort.value(), quickest - 2);
   pieces(1, slow);

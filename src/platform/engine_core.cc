@@ -90,6 +90,8 @@ void EngineCore::deliver() {
       changed_.notify_all();
     } else if (state_ == State::leaving) {
       piece = fail(ErrorCode::not_found, "the engine has ended");
+    } else {
+      hungry_ = true;
     }
   }
   if (piece) std::exchange(next_done_, nullptr)(std::move(*piece));
@@ -116,9 +118,9 @@ void EngineCore::run() {
       if (full) waited += loop_.now() - since;
       continue;
     }
-    const auto ahead = ready_.size();
+    const bool hungry = std::exchange(hungry_, false);
     lock.unlock();
-    auto piece = produce(std::exchange(waited, {}), ahead);
+    auto piece = produce(std::exchange(waited, {}), hungry);
     lock.lock();
     finished_ = !piece || piece->last;
     ready_.push_back(std::move(piece));
@@ -214,7 +216,7 @@ coredump::Information EngineCore::information() const {
   return said;
 }
 
-Result<ports::CoreSource::Piece> EngineCore::produce(Duration waited, std::size_t ahead) {
+Result<ports::CoreSource::Piece> EngineCore::produce(Duration waited, bool hungry) {
   if (!writer_) {
     stream_.emplace(coredump::lay_out_core(image_, dump_->cache),
                     [this](std::uint64_t address, MutableBytes out) {
@@ -234,7 +236,7 @@ Result<ports::CoreSource::Piece> EngineCore::produce(Duration waited, std::size_
   core_done_ = piece->core_done;
   effort_.on_piece({.waited = waited,
                     .made = loop_.now() - begun,
-                    .ahead = ahead,
+                    .hungry = hungry,
                     .plain = core_done_ - core_before,
                     .stored = piece->blocks.bytes.size()});
   return piece;

@@ -48,8 +48,8 @@ class EngineCore final : public ports::CoreSource {
 
   void run();
   Result<void> stop_threads();
-  // `waited`, because of the pieces that were `ahead`.
-  Result<Piece> produce(Duration waited, std::size_t ahead);
+  // `waited`, `hungry` as in Effort::Piece.
+  Result<Piece> produce(Duration waited, bool hungry);
   coredump::Information information() const;
   void deliver();
   std::vector<std::string> stack() const;
@@ -66,6 +66,7 @@ class EngineCore final : public ports::CoreSource {
   std::optional<Dump> dump_;
   std::deque<Result<Piece>> ready_;
   bool finished_ = false;  // the last piece, or an error, is ready
+  bool hungry_ = false;    // a piece was wanted, and none was ready
 
   ports::Done<void> stop_done_;   // of the loop's thread
   ports::Done<Piece> next_done_;  // of the loop's thread
