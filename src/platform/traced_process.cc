@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -256,7 +257,7 @@ Result<coredump::ProcessImage> TracedProcess::image(const Failure& failure) {
 
 std::size_t TracedProcess::read_memory(std::uint64_t address, std::span<std::byte> out) {
   const iovec to{out.data(), out.size()};
-  const iovec from{reinterpret_cast<void*>(address), out.size()};
+  const iovec from{std::bit_cast<void*>(address), out.size()};
   ssize_t n = ::process_vm_readv(pid_, &to, 1, &from, 1, 0);
   // The file copies twice, but also reads what the process itself may not; 0: no memory is left.
   if (n <= 0) {
