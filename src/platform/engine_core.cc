@@ -1,6 +1,8 @@
 #include "platform/engine_core.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -14,6 +16,7 @@
 namespace duet::platform {
 namespace {
 
+constexpr int lowest_priority = 19;
 constexpr std::size_t max_frames = 48;
 constexpr std::uint64_t max_search = 8192;  // bytes of stack
 
@@ -97,6 +100,8 @@ void EngineCore::deliver() {
 // ---- the thread ----
 
 void EngineCore::run() {
+  // Whoever writes to the disk goes first: compressing takes what time is left. A wish.
+  (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), lowest_priority);
   auto stopped = stop_threads();
   std::unique_lock lock(mutex_);
   if (state_ == State::stopping) state_ = State::stopped;
