@@ -100,7 +100,7 @@ void EngineCore::deliver() {
 // ---- the thread ----
 
 void EngineCore::run() {
-  // Whoever writes to the disk goes first: compressing takes what time is left. A wish.
+  // Compressing takes what time is left by a takeover on the same processors. A wish.
   (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), lowest_priority);
   auto stopped = stop_threads();
   std::unique_lock lock(mutex_);

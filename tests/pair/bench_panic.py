@@ -2,7 +2,8 @@
 """./dev bench panic: what a dump costs clients, and how fast it is.
 
 Red's engine, with a full block cache, panics while a client writes and reads back 4 KiB every 5 ms: without a
-dump, with one, and with one that includes the cache, in turns; medians. Default timers but for the time limit.
+dump, with one, with one that includes the cache, and with that to a slow disk, in turns; medians. Default timers but
+for the time limit.
 
 pause        longest gap between completions, from the panic until blue serves, as in bench failover
 serial       how long it would be if the takeover waited for the dump: pause without + time of the dump, by sum
@@ -11,6 +12,8 @@ rate ratio   stored bytes of the dump by its time, from `active` to the last hea
              system, fdatasync at the end), 2 writes of 1 MiB in flight, right after the dump; both files were
              written once before. In the figure of the core, bytes of memory by the same time instead of stored bytes: above 1
              the dump is over before its memory could be written as it is
+slow disk    each write is held 4 ms before it is begun: a disk like many, which the file of a shelf is not. The file takes
+             as much as the processors give it, so that a dump on the same ones makes it slower
 
 --quick: a cache of 256 MiB instead of 8 GiB, fewer rounds.
 """
@@ -30,7 +33,9 @@ import panics
 import processes
 
 MiB = 1 << 20
-MODES = {"without": {"coredump.enabled": "false"}, "with": {}, "cache": {"coredump.include_cache": "true"}}
+CACHE = {"coredump.include_cache": "true"}
+MODES = {"without": {"coredump.enabled": "false"}, "with": {}, "cache": CACHE, "slow": CACHE}
+SLOW_MS = 4  # each write to the disk of the dump is held so long, in the mode of that name
 LIMIT_S = 600  # so that what is measured is a whole dump
 FULL = 0.97  # of the cache's size, in the engine's marked memory
 
@@ -122,6 +127,11 @@ class Bench:
 
     def one(self, pair, load, mode, beside):
         panics.wait_dump_disk_known(pair)
+        disks = ((pair.shelves["red"], panics.DUMP_DISK), (beside, 0))
+        for shelf, disk in disks:
+            answer = shelf.command(f"slow {disk} {SLOW_MS}" if mode == "slow" else f"heal {disk}")
+            if not answer.startswith("ok"):
+                raise RuntimeError(f"duet-shelf: {answer}")
         load.mark("panic")
         t = processes.boottime_ns()
         pair.red.must("core", "trigger", "red")
@@ -195,6 +205,9 @@ class Bench:
             f("dump_rate_with_cache", round(self.median("cache", "dump_mib_s")), "MiB/s"),
             f("disk_rate", round(self.median("cache", "disk_mib_s")), "MiB/s"),
             f("dump_rate_over_disk", round(self.median("cache", "rate_ratio"), 3), "x", at_least=0.8),
+            f("slow_disk_rate", round(self.median("slow", "disk_mib_s")), "MiB/s"),
+            f("dump_rate_over_slow_disk", round(self.median("slow", "rate_ratio"), 3), "x", at_least=0.8),
+            f("core_rate_over_slow_disk", round(self.median("slow", "core_ratio"), 3), "x"),
             f("core_rate_over_disk", round(self.median("cache", "core_ratio"), 3), "x"),
             f("dump_rate_over_disk_without_cache", round(self.median("with", "rate_ratio"), 3), "x"),
             f("lost_acknowledged_writes", self.lost, "", 0),
