@@ -193,6 +193,7 @@ class Bench:
             f("pause_with_cache_in_dump", round(pauses["cache"], 1), "ms"),
             f("pause_with_dump_over_without", round(pauses["with"] / pauses["without"], 3), "x", 1.1),
             f("pause_with_cache_in_dump_over_without", round(pauses["cache"] / pauses["without"], 3), "x"),
+            f("pause_with_slow_dump_over_without", round(pauses["slow"] / pauses["without"], 3), "x"),
             f("pause_if_serial", round(serial, 1), "ms"),
             f("serial_over_pause_with_dump", round(serial / pauses["with"], 2), "x"),
             f("serial_over_pause_with_cache_in_dump", round(serial_cache / pauses["cache"], 1), "x"),
