@@ -7,26 +7,16 @@
 #include "base/crc32c.h"
 #include "coredump/chunk_reader.h"
 #include "coredump/chunk_writer.h"
+#include "coredump/noise_fixture.h"
 
 namespace duet::coredump {
 namespace {
 
 constexpr DumpName dump{BootNonce(0xb1b2b3b4b5b6b7b8), Epoch(7)};
 constexpr std::uint64_t room = 64 * 1024 * 1024;
-using Buffer = std::vector<std::byte>;
 
 Bytes text(std::string_view s) {
   return std::as_bytes(std::span(s));
-}
-
-// Bytes that do not compress, always the same.
-Buffer noise(std::size_t size, std::uint64_t seed = 1) {
-  Buffer out(size);
-  for (auto& b : out) {
-    seed = seed * 6364136223846793005U + 1442695040888963407U;
-    b = static_cast<std::byte>(seed >> 56);
-  }
-  return out;
 }
 
 struct Written {

@@ -15,6 +15,19 @@ ReadCore read_from(Bytes core) {
   };
 }
 
+Information information_of(const ports::CoreSource::Dump& order) {
+  Information said;
+  said.node = order.node;
+  said.epoch = order.epoch;
+  said.boot_nonce = order.boot_nonce;
+  said.log_written = order.log_written;
+  said.log_freed = order.log_freed;
+  said.wall_time = order.wall_time;
+  said.version = order.version;
+  said.reason = order.reason;
+  return said;
+}
+
 // Of one size; each comes back when the last slice of it is gone. Memory is touched for the first
 // time only once, and pages cost more than compressing them.
 class DumpWriter::Buffers : public std::enable_shared_from_this<Buffers> {

@@ -19,6 +19,9 @@ using ReadCore = std::function<std::size_t(MutableBytes)>;
 // Of one that lies in memory, which must stay.
 ReadCore read_from(Bytes core);
 
+// What the node that orders a dump knows of it.
+Information information_of(const ports::CoreSource::Dump& order);
+
 class DumpWriter {
  public:
   using Piece = ports::CoreSource::Piece;

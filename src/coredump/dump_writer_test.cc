@@ -6,11 +6,11 @@
 #include <thread>
 
 #include "coredump/chunk_reader.h"
+#include "coredump/noise_fixture.h"
 
 namespace duet::coredump {
 namespace {
 
-using Buffer = std::vector<std::byte>;
 constexpr std::uint64_t room = 64 * 1024 * 1024;
 
 Information said() {
@@ -20,16 +20,6 @@ Information said() {
   i.boot_nonce = BootNonce(5);
   i.reason = "a test";
   return i;
-}
-
-Buffer noise(std::size_t size) {
-  Buffer out(size);
-  std::uint64_t seed = 1;
-  for (auto& b : out) {
-    seed = seed * 6364136223846793005U + 1442695040888963407U;
-    b = static_cast<std::byte>(seed >> 56);
-  }
-  return out;
 }
 
 // Pieces until the last one, or an error.

@@ -34,16 +34,9 @@ class FakeCoreSource final : public ports::CoreSource {
   void begin(Dump order) override {
     ++begun;
     dump = order;
-    coredump::Information said;
-    said.node = order.node;
-    said.epoch = order.epoch;
-    said.boot_nonce = order.boot_nonce;
-    said.log_written = order.log_written;
-    said.log_freed = order.log_freed;
-    said.reason = order.reason;
-    writer_ = std::move(
-        *coredump::DumpWriter::make(said, order.room, memory.size(), coredump::read_from(memory),
-                                    {.chunk = coredump::max_plain_size, .size = 1, .chunks = 1}));
+    writer_ = std::move(*coredump::DumpWriter::make(
+        coredump::information_of(order), order.room, memory.size(), coredump::read_from(memory),
+        {.chunk = coredump::max_plain_size, .size = 1, .chunks = 1}));
   }
   void next(ports::Done<Piece> done) override {
     scheduler_.at(scheduler_.now() + piece_time, [this, done = std::move(done)]() mutable {

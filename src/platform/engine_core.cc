@@ -199,18 +199,10 @@ std::vector<std::string> EngineCore::stack() const {
 }
 
 coredump::Information EngineCore::information() const {
-  coredump::Information said;
-  said.node = dump_->node;
+  auto said = coredump::information_of(*dump_);
   said.signal = static_cast<std::uint32_t>(std::max(0, report_.signal));
   said.thread = report_.thread;
-  said.epoch = dump_->epoch;
-  said.boot_nonce = dump_->boot_nonce;
-  said.log_written = dump_->log_written;
-  said.log_freed = dump_->log_freed;
-  said.wall_time = dump_->wall_time;
-  said.version = dump_->version;
   said.build_id = elf_build_id(fmt::format("/proc/{}/exe", pid_));
-  said.reason = dump_->reason;
   said.thread_name = thread_name(pid_, report_.thread);
   said.stack = stack();
   return said;

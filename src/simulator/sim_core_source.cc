@@ -60,13 +60,8 @@ void SimCoreSource::begin(Dump dump) {
   fill();
   piece_time_ = log_uniform(random_, piece_min, piece_max);
   if (on_begin) on_begin(memory_);
-  coredump::Information said;
-  said.node = dump.node;
-  said.epoch = dump.epoch;
-  said.boot_nonce = dump.boot_nonce;
-  said.reason = dump.reason;
-  auto made = coredump::DumpWriter::make(said, dump.room, memory_->bytes.size(),
-                                         coredump::read_from(memory_->bytes),
+  auto made = coredump::DumpWriter::make(coredump::information_of(dump), dump.room,
+                                         memory_->bytes.size(), coredump::read_from(memory_->bytes),
                                          {.chunk = piece_size_, .size = 1, .chunks = 1});
   ASSERT(made.has_value());
   writer_ = std::move(*made);
